@@ -1,0 +1,309 @@
+#include <unroll/autograd/engine.h>
+#include <unroll/autograd/grad_mode.h>
+#include <unroll/autograd/node.h>
+#include <unroll/autograd/ops/arithmetic.h>
+#include <unroll/autograd/ops/reduce.h>
+#include <unroll/core/kernels/copy.h>
+#include <unroll/core/kernels/elementwise.h>
+
+#include <algorithm>
+
+namespace unroll {
+namespace {
+
+using detail::GradSlot;
+
+template <class T>
+using Vector = std::vector<T, alloc::Allocator<T>>;
+
+// From addresses to small numbers; open addressing with at most half the places taken.
+class Numbering {
+ public:
+  static constexpr std::uint32_t kNone = ~std::uint32_t{0};
+
+  std::uint32_t& operator[](const void* key) {
+    if (2 * (count_ + 1) > places_.size()) grow();
+    Place& place = find(key);
+    if (!place.key) {
+      place.key = key;
+      ++count_;
+    }
+    return place.value;
+  }
+  std::uint32_t get(const void* key) const { return places_.empty() ? kNone : const_cast<Numbering*>(this)->find(key).value; }
+
+ private:
+  struct Place {
+    const void* key = nullptr;
+    std::uint32_t value = kNone;
+  };
+  Place& find(const void* key) {
+    std::size_t mask = places_.size() - 1;
+    // Blocks are 64-byte aligned: the low bits say nothing. The product's high half mixes the rest (Fibonacci hashing).
+    std::size_t at = (reinterpret_cast<std::uintptr_t>(key) >> 6) * 0x9E3779B97F4A7C15u >> 32;
+    for (;; ++at)
+      if (Place& place = places_[at & mask]; !place.key || place.key == key) return place;
+  }
+  void grow() {
+    Vector<Place> old(std::max<std::size_t>(64, 2 * places_.size()));
+    old.swap(places_);
+    for (const Place& place : old)
+      if (place.key) find(place.key) = place;
+  }
+  Vector<Place> places_;
+  std::size_t count_ = 0;
+};
+
+// Whether nobody else can see the elements, so that they may be overwritten.
+bool sole_owner(const Tensor& x) {
+  const detail::Body& b = x.body();
+  return b.refs.load(std::memory_order_acquire) == 1 && b.storage->refs.load(std::memory_order_acquire) == 1 && b.contiguous && !b.grad_slot;
+}
+
+void add_in_place(const Tensor& sum, const Tensor& more) {
+  dispatch_float("backward", sum.dtype(), [&]<class T>() { kernels::zip_into<T, T>(sum, sum, more, [](T a, T b) { return a + b; }); });
+}
+
+void accumulate(Tensor& sum, Tensor more) {
+  if (!sum.defined()) {
+    sum = std::move(more);
+  } else if (!GradMode::enabled() && sole_owner(sum)) {
+    add_in_place(sum, more);
+  } else {
+    sum = sum + more;
+  }
+}
+
+// One backward pass. Everything it needs is its own, so passes may run inside each other and in several threads at once.
+class Pass {
+ public:
+  struct Wanted {
+    Ref<GradSlot> slot;
+    Tensor grad;
+  };
+
+  Pass(TensorList outputs, bool keep_graph) : keep_graph_(keep_graph) {
+    for (const Tensor& y : outputs) discover(y);
+    put_in_order();
+  }
+
+  // Asks for the gradient of a tensor; returns its place in wanted().
+  std::size_t want(const Ref<GradSlot>& slot) {
+    if (!slot->grad_fn) {
+      std::uint32_t& place = leaves_[slot.get()];
+      if (place != Numbering::kNone) return place;
+      place = static_cast<std::uint32_t>(wanted_.size());
+    } else if (std::uint32_t producer = numbers_.get(slot->grad_fn.get()); producer != Numbering::kNone) {
+      is_wanted_[visits_[producer].first_grad + slot->output] = 1;
+    }
+    wanted_.push_back({slot, {}});
+    return wanted_.size() - 1;
+  }
+
+  // Asks for all leaves and for all computed tensors that retain their gradient.
+  void want_all() {
+    for (const Ref<GradSlot>& slot : keepers_) {
+      bool known = slot->grad_fn && std::any_of(wanted_.begin(), wanted_.end(), [&](const Wanted& w) { return w.slot == slot; });
+      if (!known) want(slot);
+    }
+  }
+
+  void run(TensorList outputs, TensorList gradients) {
+    find_needed();
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      Tensor g = gradients.empty() || !gradients[i].defined() ? ones_like(outputs[i]) : gradients[i].to(outputs[i].dtype());
+      deliver(*outputs[i].grad_slot(), std::move(g));
+    }
+    for (const Visit& visit : visits_) {
+      std::span<Tensor> grad_out = std::span(grads_).subspan(visit.first_grad, visit.node->outputs());
+      bool reached = std::any_of(grad_out.begin(), grad_out.end(), [](const Tensor& g) { return g.defined(); });
+      if (reached) hand_out(visit, grad_out);
+      if (reached && visit.needed) step(*visit.node, grad_out);
+      for (Tensor& g : grad_out) g = Tensor();  // memory for what comes next
+    }
+  }
+
+  Vector<Wanted>& wanted() noexcept { return wanted_; }
+
+ private:
+  struct Visit {
+    Node* node;
+    std::uint32_t first_grad = 0;  // of its outputs, in grads_
+    bool needed = true;            // something wanted lies behind it
+  };
+
+  // Collects the nodes behind a tensor, with an explicit stack: graphs are as deep as sequences are long.
+  void discover(const Tensor& root) {
+    meet(root.body().grad_slot);
+    while (!stack_.empty()) {
+      Node* node = stack_.back();
+      stack_.pop_back();
+      visits_.push_back({node});
+      for (const Ref<GradSlot>& slot : node->inputs())
+        if (slot) meet(slot);
+    }
+  }
+
+  void meet(const Ref<GradSlot>& slot) {
+    if (!slot->grad_fn || slot->retains_grad) keepers_.push_back(slot);
+    if (!slot->grad_fn) return;
+    std::uint32_t& number = numbers_[slot->grad_fn.get()];
+    if (number != Numbering::kNone) return;
+    number = 0;
+    stack_.push_back(slot->grad_fn.get());
+  }
+
+  // Every op after all ops that read its outputs.
+  void put_in_order() {
+    auto later = [](const Visit& a, const Visit& b) { return a.node->sequence() > b.node->sequence(); };
+    if (!std::is_sorted(visits_.begin(), visits_.end(), later)) std::stable_sort(visits_.begin(), visits_.end(), later);
+    std::uint32_t grads = 0;
+    for (std::uint32_t i = 0; i < visits_.size(); ++i) {
+      numbers_[visits_[i].node] = i;
+      visits_[i].first_grad = std::exchange(grads, grads + visits_[i].node->outputs());
+    }
+    grads_.resize(grads);
+    is_wanted_.resize(grads);
+  }
+
+  void find_needed() {
+    for (auto visit = visits_.rbegin(); visit != visits_.rend(); ++visit) {
+      auto inputs = visit->node->inputs();
+      visit->needed = std::any_of(inputs.begin(), inputs.end(), [&](const Ref<GradSlot>& slot) { return slot && needs(*slot); });
+    }
+  }
+
+  bool needs(const GradSlot& slot) const {
+    if (!slot.grad_fn) return leaves_.get(&slot) != Numbering::kNone;
+    const Visit& producer = visits_[numbers_.get(slot.grad_fn.get())];
+    return producer.needed || is_wanted_[producer.first_grad + slot.output];
+  }
+
+  // Gives wanted gradients of the node's outputs, complete by now, to those who asked.
+  void hand_out(const Visit& visit, std::span<const Tensor> grad_out) {
+    auto asked = std::span(is_wanted_).subspan(visit.first_grad, grad_out.size());
+    if (std::count(asked.begin(), asked.end(), 1) == 0) return;
+    for (Wanted& w : wanted_)
+      if (w.slot->grad_fn.get() == visit.node) w.grad = grad_out[w.slot->output];
+  }
+
+  void step(Node& node, std::span<const Tensor> grad_out) {
+    check<GradError>(!node.freed(),
+                     "{}: backward through the graph a second time: what it needs was freed by the first; pass retain_graph = true there, "
+                     "or detach() what is carried over from an earlier step",
+                     node.name());
+    auto inputs = node.inputs();
+    grad_in_.assign(inputs.size(), Tensor());
+    needs_.resize(inputs.size());
+    for (std::size_t i = 0; i < inputs.size(); ++i) needs_[i] = inputs[i] && needs(*inputs[i]);
+    node.backward({grad_out, grad_in_, needs_});
+    for (std::size_t i = 0; i < inputs.size(); ++i)
+      if (needs_[i] && grad_in_[i].defined()) deliver(*inputs[i], fit(node, i, *inputs[i], std::move(grad_in_[i])));
+    if (!keep_graph_) node.free();
+  }
+
+  // Sums what broadcasting had spread, converts what another dtype computed.
+  static Tensor fit(const Node& node, std::size_t input, const GradSlot& slot, Tensor g) {
+    if (g.dtype() != slot.dtype) g = g.to(slot.dtype);
+    if (g.shape() == slot.shape) return g;
+    std::size_t rank = slot.shape.size(), lead = g.shape().size() - std::min(rank, g.shape().size());
+    bool spread = g.shape().size() >= rank;
+    for (std::size_t d = 0; spread && d < rank; ++d) spread = slot.shape[d] == 1 || slot.shape[d] == g.shape()[lead + d];
+    check<ShapeError>(spread, "{}: backward gave input {} a gradient of shape {}, expected {}", node.name(), input, g.shape(), slot.shape);
+    return sum_to(g, slot.shape);
+  }
+
+  void deliver(const GradSlot& slot, Tensor g) {
+    if (slot.grad_fn)
+      accumulate(grads_[visits_[numbers_.get(slot.grad_fn.get())].first_grad + slot.output], std::move(g));
+    else if (std::uint32_t leaf = leaves_.get(&slot); leaf != Numbering::kNone)
+      accumulate(wanted_[leaf].grad, std::move(g));
+  }
+
+  bool keep_graph_;
+  Vector<Visit> visits_;
+  Numbering numbers_;  // of nodes, in visits_
+  Numbering leaves_;   // of wanted leaves, in wanted_
+  Vector<Node*> stack_;
+  Vector<Tensor> grads_;            // of all nodes' outputs
+  Vector<std::uint8_t> is_wanted_;  // parallel to grads_
+  Vector<Ref<GradSlot>> keepers_;   // leaves and retaining tensors that were met
+  Vector<Wanted> wanted_;
+  Vector<Tensor> grad_in_;  // of the running node
+  Vector<std::uint8_t> needs_;
+};
+
+void check_outputs(const char* op, TensorList outputs, TensorList gradients) {
+  check<GradError>(!outputs.empty(), "{}: no outputs to differentiate", op);
+  check<GradError>(gradients.empty() || gradients.size() == outputs.size(), "{}: {} gradients came for {} outputs", op, gradients.size(), outputs.size());
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    const Tensor& y = outputs[i];
+    check<GradError>(y.requires_grad(), "{}: output {} does not require a gradient and has no history", op, i);
+    if (gradients.empty() || !gradients[i].defined())
+      check<GradError>(y.numel() == 1, "{}: output {} has shape {}; only that of one element may go without a gradient", op, i, y.shape());
+    else
+      check<ShapeError>(gradients[i].shape() == y.shape(), "{}: the gradient of output {} has shape {}, expected {}", op, i, gradients[i].shape(), y.shape());
+  }
+}
+
+// Adds the pass's results to .grad: all that can fail first, then all or none.
+void commit(Vector<Pass::Wanted>& wanted, bool create_graph) {
+  for (Pass::Wanted& w : wanted) {
+    if (!w.grad.defined()) continue;
+    const Tensor& before = w.slot->grad;
+    if (create_graph && before.defined())
+      w.grad = before + w.grad;
+    else if (!create_graph && !before.defined() && !sole_owner(w.grad))
+      w.grad = kernels::clone(w.grad);  // never the caller's tensor, nor another leaf's
+  }
+  for (Pass::Wanted& w : wanted) {
+    if (!w.grad.defined()) continue;
+    if (create_graph || !w.slot->grad.defined()) {
+      w.slot->grad = std::move(w.grad);
+    } else {
+      add_in_place(w.slot->grad, w.grad);
+      kernels::wrote(w.slot->grad, "backward");
+    }
+  }
+}
+
+}  // namespace
+
+void backward(TensorList outputs, TensorList gradients, const BackwardOptions& options) {
+  check_outputs("backward", outputs, gradients);
+  GradMode mode(options.create_graph);
+  Pass pass(outputs, options.retain_graph.value_or(options.create_graph));
+  if (options.inputs) {
+    check<GradError>(!options.inputs->empty(), "backward: the list of inputs is empty; leave it out to accumulate into all leaves");
+    for (const Tensor& x : *options.inputs) {
+      check<GradError>(x.requires_grad(), "backward: one of the inputs does not require a gradient");
+      pass.want(x.body().grad_slot);
+    }
+  } else {
+    pass.want_all();
+  }
+  pass.run(outputs, gradients);
+  commit(pass.wanted(), options.create_graph);
+}
+
+std::vector<Tensor> grad(TensorList outputs, TensorList inputs, const GradOptions& options) {
+  check_outputs("grad", outputs, options.grad_outputs);
+  check<GradError>(!inputs.empty(), "grad: no inputs to differentiate with respect to");
+  GradMode mode(options.create_graph);
+  Pass pass(outputs, options.retain_graph.value_or(options.create_graph));
+  std::vector<std::size_t> places;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    check<GradError>(inputs[i].requires_grad(), "grad: input {} does not require a gradient", i);
+    places.push_back(pass.want(inputs[i].body().grad_slot));
+  }
+  pass.run(outputs, options.grad_outputs);
+  std::vector<Tensor> result;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    result.push_back(pass.wanted()[places[i]].grad);
+    check<GradError>(result.back().defined() || options.allow_unused,
+                     "grad: the outputs do not depend on input {}; pass allow_unused = true if that is meant", i);
+  }
+  return result;
+}
+
+}  // namespace unroll

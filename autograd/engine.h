@@ -1,0 +1,40 @@
+#pragma once
+#include <unroll/core/tensor.h>
+
+#include <optional>
+
+#pragma GCC visibility push(default)
+namespace unroll {
+
+struct BackwardOptions {
+  /// d(loss)/d(this tensor), of its shape. May be left out for a one-element tensor: 1.
+  Tensor gradient = {};
+  /// Keep the graph for another backward. Default: create_graph.
+  std::optional<bool> retain_graph = {};
+  /// Record the backward pass itself, so that gradients can be differentiated.
+  bool create_graph = false;
+  /// Accumulate into these tensors only, computed ones included. Default: all leaves.
+  std::optional<std::vector<Tensor>> inputs = {};
+};
+
+/// Adds d(Σ gradients·outputs)/d(leaf) to the grad() of every leaf. `gradients` is empty or one an output.
+///
+/// Raises GradError when an output needs no gradient, when the graph has been freed by an earlier backward, when a saved tensor was
+/// written in place; ShapeError when a gradient has not its output's shape, or is missing for an output of several elements. Whatever is
+/// raised, by a gradient function too, all grad() are as before.
+void backward(TensorList outputs, TensorList gradients = {}, const BackwardOptions& options = {});
+
+struct GradOptions {
+  /// One an output, undefined ones stand for 1; empty: all of them are 1.
+  std::vector<Tensor> grad_outputs = {};
+  std::optional<bool> retain_graph = {};
+  bool create_graph = false;
+  /// An input that the outputs do not depend on yields an undefined tensor instead of a GradError.
+  bool allow_unused = false;
+};
+
+/// d(Σ grad_outputs·outputs)/d(input) for each input, leaf or computed. Touches no grad(), and computes nothing else.
+std::vector<Tensor> grad(TensorList outputs, TensorList inputs, const GradOptions& options = {});
+
+}  // namespace unroll
+#pragma GCC visibility pop

@@ -1,0 +1,114 @@
+#pragma once
+#include <unroll/core/alloc.h>
+#include <unroll/core/tensor.h>
+
+#include <array>
+#include <span>
+
+#pragma GCC visibility push(default)
+namespace unroll {
+
+class Node;
+void retain(Node*) noexcept;
+void release(Node*) noexcept;
+
+namespace detail {
+/// A tensor's place in the graph. The tensor owns it, and so does every op that reads the tensor: it is the edge from the op to where
+/// the tensor came from. For a leaf it holds the gradient; otherwise it names the op and which of its outputs the tensor is.
+struct GradSlot : RefCounted {
+  Ref<Node> grad_fn;          // none for a leaf
+  std::uint32_t output = 0;   // of grad_fn
+  bool requires_grad = false;
+  bool retains_grad = false;  // keep `grad` although the tensor was computed
+  DType dtype;
+  Shape shape;
+  Tensor grad;
+  explicit GradSlot(const Tensor& like) : dtype(like.dtype()), shape(like.shape()) {}
+  static void* operator new(std::size_t bytes) { return alloc::allocate(bytes); }
+  static void operator delete(void* p, std::size_t bytes) noexcept { alloc::deallocate(p, bytes); }
+};
+
+/// A tensor kept for backward.
+struct SavedTensor {
+  Tensor value;
+  std::uint32_t version = 0;  // of its memory when it was saved
+  std::int32_t output = -1;   // ≥ 0: the node's own output; kept without history, else node and tensor would own each other
+};
+
+/// What one run of Node::backward reads and writes.
+struct GradFlow {
+  std::span<const Tensor> grad_out;    // one an output; undefined where no gradient arrived
+  std::span<Tensor> grad_in;           // one an input; left undefined means zero
+  std::span<const std::uint8_t> needs;  // whether that input's gradient is wanted
+};
+}  // namespace detail
+
+/// What a gradient function reads: `s[0]`, the first saved tensor, and `s.needs(1)`, whether input 1 wants its gradient.
+class Saved {
+ public:
+  Saved(Node& node, std::span<const detail::SavedTensor> saved, Tensor* unpacked, std::span<const std::uint8_t> needs)
+      : node_(node), saved_(saved), unpacked_(unpacked), needs_(needs) {}
+  /// Raises GradError when the tensor was written in place since it was saved. Good until the gradient function returns.
+  const Tensor& operator[](std::size_t i) const;
+  std::size_t size() const noexcept { return saved_.size(); }
+  bool needs(std::size_t input) const { return needs_[input] != 0; }
+
+ private:
+  Node& node_;
+  std::span<const detail::SavedTensor> saved_;
+  Tensor* unpacked_;  // own outputs with their history given back; here, not in the node, which would own itself
+  std::span<const std::uint8_t> needs_;
+};
+
+/// A recorded op: edges to the tensors it read, and how to turn gradients of its outputs into gradients of its inputs.
+/// Nodes are made by record() and its siblings (autograd/record.h), never by hand.
+class Node : public RefCounted {
+ public:
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+  virtual ~Node();
+
+  const char* name() const noexcept { return name_; }
+  /// Greater than that of any node it reads from: descending order is an order to run backward in.
+  std::uint64_t sequence() const noexcept { return sequence_; }
+  std::uint32_t outputs() const noexcept { return outputs_; }
+  /// One an input; null where the input needs no gradient.
+  virtual std::span<const Ref<detail::GradSlot>> inputs() const noexcept = 0;
+  /// Fills flow.grad_in where it is needed.
+  virtual void backward(const detail::GradFlow& flow) = 0;
+
+  /// Drops what was saved; backward through the node is an error from then on.
+  void free() noexcept {
+    freed_ = true;
+    release_saved();
+  }
+  bool freed() const noexcept { return freed_; }
+
+  static void* operator new(std::size_t bytes) { return alloc::allocate(bytes); }
+  static void operator delete(void* p, std::size_t bytes) noexcept { alloc::deallocate(p, bytes); }
+
+ protected:
+  Node(const char* name, std::uint32_t outputs);
+  /// Moves the sequence number past that of the input's op and returns the edge to it.
+  Ref<detail::GradSlot> edge_to(const Tensor& input) noexcept;
+  /// Takes `value` into `saved`, as an output when it is one of `outputs`.
+  void keep(detail::SavedTensor& saved, const Tensor& value, std::span<const Tensor> outputs);
+  virtual void release_saved() noexcept = 0;
+
+ private:
+  friend void release(Node*) noexcept;
+  const char* name_;
+  std::uint64_t sequence_;
+  std::uint32_t outputs_;
+  bool freed_ = false;
+  Node* next_dead_ = nullptr;  // see release
+};
+
+namespace detail {
+inline bool wants_grad(const Tensor& x) noexcept { return x.grad_slot() && x.grad_slot()->requires_grad; }
+/// Makes `y` output number `output` of `node`.
+void attach(const Tensor& y, Node* node, std::uint32_t output);
+}  // namespace detail
+
+}  // namespace unroll
+#pragma GCC visibility pop

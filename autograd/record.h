@@ -1,0 +1,149 @@
+#pragma once
+#include <unroll/autograd/grad_mode.h>
+#include <unroll/autograd/node.h>
+
+#include <tuple>
+
+#pragma GCC visibility push(default)
+/// How an op tells its gradient, in the function that computes it:
+///
+///     /// tanh x.   d/dx = 1 − tanh² x, so the output is all that is kept.
+///     Tensor tanh(const Tensor& x) {
+///       Tensor y = kernels::map("tanh", x, [](auto v) { return std::tanh(v); });
+///       return record("tanh", {x}, y, save(y), [](const Tensor& g, const Saved& s) { return g * (1 - s[0] * s[0]); });
+///     }
+///
+/// The gradient is written with public ops, so the gradient's gradient needs no code. What it reads of tensors goes through save(), never
+/// through a capture: saved tensors are checked against in-place changes and freed with the graph. A result that is broader than its
+/// input (by broadcasting) is summed by the engine. An undefined result means zero.
+namespace unroll {
+
+namespace detail {
+/// An argument of record: refers to the tensor, copies nothing.
+struct Arg {
+  Arg(const Tensor& x) : tensor(&x) {}
+  const Tensor* tensor;
+};
+
+template <std::size_t K>
+struct SaveList {
+  std::array<const Tensor*, K> tensors;
+};
+
+/// The node of an op with N inputs, one output, K saved tensors and one gradient function an input.
+template <std::size_t N, std::size_t K, class... Gradients>
+class OpNode final : public Node {
+ public:
+  OpNode(const char* name, const Arg (&inputs)[N], const Tensor& y, const SaveList<K>& saves, Gradients&&... gradients)
+      : Node(name, 1), gradients_(std::move(gradients)...) {
+    for (std::size_t i = 0; i < N; ++i) edges_[i] = edge_to(*inputs[i].tensor);
+    for (std::size_t k = 0; k < K; ++k) keep(saved_[k], *saves.tensors[k], std::span(&y, 1));
+  }
+  std::span<const Ref<GradSlot>> inputs() const noexcept override { return edges_; }
+  void backward(const GradFlow& flow) override {
+    std::array<Tensor, K> unpacked;
+    Saved saved(*this, saved_, unpacked.data(), flow.needs);
+    run(flow, saved, std::make_index_sequence<N>());
+  }
+
+ private:
+  template <std::size_t... I>
+  void run(const GradFlow& flow, const Saved& saved, std::index_sequence<I...>) {
+    ((flow.needs[I] ? void(flow.grad_in[I] = call(std::get<I>(gradients_), flow.grad_out[0], saved)) : void()), ...);
+  }
+  template <class F>
+  static Tensor call(const F& f, const Tensor& g, const Saved& saved) {
+    if constexpr (std::is_invocable_v<F, const Tensor&, const Saved&>)
+      return f(g, saved);
+    else
+      return f(g);
+  }
+  void release_saved() noexcept override { saved_ = {}; }
+
+  std::array<Ref<GradSlot>, N> edges_;
+  std::array<SavedTensor, K> saved_;
+  [[no_unique_address]] std::tuple<Gradients...> gradients_;
+};
+
+/// The node of an op with any number of inputs and outputs and one function for all gradients.
+template <class Gradient>
+class GroupNode final : public Node {
+ public:
+  GroupNode(const char* name, std::span<const Tensor> inputs, std::span<const Tensor> outputs, std::span<const Tensor* const> saves,
+            Gradient&& gradient)
+      : Node(name, static_cast<std::uint32_t>(outputs.size())), edges_(inputs.size()), saved_(saves.size()), gradient_(std::move(gradient)) {
+    for (std::size_t i = 0; i < inputs.size(); ++i) edges_[i] = edge_to(inputs[i]);
+    for (std::size_t k = 0; k < saves.size(); ++k) keep(saved_[k], *saves[k], outputs);
+  }
+  std::span<const Ref<GradSlot>> inputs() const noexcept override { return edges_; }
+  void backward(const GradFlow& flow) override {
+    Vector<Tensor> unpacked(saved_.size());
+    gradient_(flow.grad_out, Saved(*this, saved_, unpacked.data(), flow.needs), flow.grad_in);
+  }
+
+ private:
+  template <class T>
+  using Vector = std::vector<T, alloc::Allocator<T>>;
+  void release_saved() noexcept override { saved_.clear(); }
+
+  Vector<Ref<GradSlot>> edges_;
+  Vector<SavedTensor> saved_;
+  [[no_unique_address]] Gradient gradient_;
+};
+
+inline bool recording(std::span<const Tensor> inputs) noexcept {
+  if (!GradMode::enabled()) return false;
+  for (const Tensor& x : inputs)
+    if (wants_grad(x)) return true;
+  return false;
+}
+}  // namespace detail
+
+/// Names the tensors that the gradient functions read, in the order of s[0], s[1], …  Undefined ones may be among them.
+template <class... Tensors>
+detail::SaveList<sizeof...(Tensors)> save(const Tensors&... tensors) {
+  return {{&tensors...}};
+}
+
+/// Records that the op `name` computed y from `inputs` (undefined ones are allowed), with one gradient function an input:
+/// (const Tensor& g, const Saved& s) → Tensor or (const Tensor& g) → Tensor. It runs only if that input needs its gradient.
+template <std::size_t N, std::size_t K, class... Gradients>
+Tensor record(const char* name, const detail::Arg (&inputs)[N], Tensor y, const detail::SaveList<K>& saves, Gradients... gradients) {
+  static_assert(sizeof...(Gradients) == N, "record: one gradient function for each input");
+  if (!GradMode::enabled()) return y;
+  bool wanted = false;
+  for (const detail::Arg& x : inputs) wanted |= detail::wants_grad(*x.tensor);
+  if (!wanted) return y;
+  auto node = Ref<Node>::adopt(new detail::OpNode<N, K, Gradients...>(name, inputs, y, saves, std::move(gradients)...));
+  detail::attach(y, node.get(), 0);
+  return y;
+}
+
+/// The same for an op that saves nothing.
+template <std::size_t N, class... Gradients>
+  requires(std::is_invocable_v<Gradients, const Tensor&> && ...)
+Tensor record(const char* name, const detail::Arg (&inputs)[N], Tensor y, Gradients... gradients) {
+  return record(name, inputs, std::move(y), save(), std::move(gradients)...);
+}
+
+/// Gradients of a whole op: g[j] is that of output j (undefined where none arrived), dx[i] is to become that of input i if s.needs(i).
+using Gradients = std::span<const Tensor>;
+
+/// For ops whose inputs or outputs are many: one function (Gradients g, const Saved& s, std::span<Tensor> dx) for all gradients.
+template <class Gradient>
+void record_all(const char* name, TensorList inputs, std::span<const Tensor> outputs, std::span<const Tensor* const> saves, Gradient gradient) {
+  if (!detail::recording(inputs)) return;
+  auto node = Ref<Node>::adopt(new detail::GroupNode<Gradient>(name, inputs, outputs, saves, std::move(gradient)));
+  for (std::uint32_t j = 0; j < outputs.size(); ++j)
+    if (outputs[j].is_floating_point()) detail::attach(outputs[j], node.get(), j);
+}
+
+/// The same with one output.
+template <std::size_t K, class Gradient>
+Tensor record_all(const char* name, TensorList inputs, Tensor y, const detail::SaveList<K>& saves, Gradient gradient) {
+  record_all(name, inputs, std::span(&y, 1), std::span<const Tensor* const>(saves.tensors), std::move(gradient));
+  return y;
+}
+
+}  // namespace unroll
+#pragma GCC visibility pop

@@ -1,0 +1,87 @@
+#pragma once
+#include <fmt/core.h>
+
+#include <new>
+#include <stdexcept>
+#include <string>
+
+#pragma GCC visibility push(default)
+namespace unroll {
+
+/// What every failure of the library is. The text says where, what came and what was expected:
+/// "lstm: input has 7 features, expected input_size = 5".
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// Sizes or ranks that do not fit together, or that overflow.
+class ShapeError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// A dtype that the operation does not take, or two that differ. Nothing is promoted.
+class DTypeError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// An index or a dimension out of range.
+class IndexError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// An argument or option outside its domain.
+class ValueError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// A wrong use of automatic differentiation: a graph used twice, a saved tensor overwritten, …
+class GradError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// An operating-system call on a file failed: the text holds the path, the call and its errno.
+class IoError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// A file that is not what it claims to be.
+class FormatError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// A std::bad_alloc that knows how much was asked for.
+class OutOfMemory : public std::bad_alloc {
+ public:
+  explicit OutOfMemory(std::size_t bytes) noexcept;
+  const char* what() const noexcept override { return text_; }
+
+ private:
+  char text_[64];  // formatted in place: there may be no memory left for a string
+};
+
+namespace detail {
+[[gnu::cold]] std::string format_text(fmt::string_view text, fmt::format_args args);
+
+template <class E, class... Args>
+[[noreturn, gnu::cold, gnu::noinline]] void fail(fmt::string_view text, const Args&... args) {
+  throw E(format_text(text, fmt::make_format_args(args...)));
+}
+}  // namespace detail
+
+/// Throws E with the formatted text unless `ok`. Nothing is formatted on the good path.
+template <class E, class... Args>
+void check(bool ok, fmt::format_string<const Args&...> text, const Args&... args) {
+  if (!ok) [[unlikely]]
+    detail::fail<E>(text, args...);
+}
+
+}  // namespace unroll
+#pragma GCC visibility pop

@@ -1,0 +1,103 @@
+#include <unroll/core/random.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <numbers>
+
+namespace unroll {
+namespace {
+
+// What torch.get_rng_state() holds (CPUGeneratorImplState). Of the normal numbers PyTorch only ever uses `y`.
+struct StateBytes {
+  std::uint64_t seed;
+  std::int32_t left, seeded;
+  std::uint64_t next;
+  std::uint64_t words[624];
+  double x, y, rho;
+  std::int32_t y_is_valid, padding;
+  float float_normal;
+  std::int32_t float_normal_is_valid;
+};
+static_assert(sizeof(StateBytes) == 5056 && std::endian::native == std::endian::little);
+
+}  // namespace
+
+Generator& Generator::seed(std::uint64_t seed) noexcept {
+  seed_ = seed;
+  words_[0] = static_cast<std::uint32_t>(seed);
+  for (std::uint32_t i = 1; i < kWords; ++i) words_[i] = 1812433253 * (words_[i - 1] ^ words_[i - 1] >> 30) + i;
+  left_ = 1;
+  next_ = 0;
+  cached_normal_.reset();
+  return *this;
+}
+
+void Generator::next_words() noexcept {
+  constexpr std::size_t kMiddle = 397;
+  auto twist = [this](std::size_t i, std::size_t next, std::size_t middle) {
+    std::uint32_t y = (words_[i] & 0x80000000) | (words_[next] & 0x7fffffff);
+    words_[i] = words_[middle] ^ y >> 1 ^ (y & 1 ? 0x9908b0df : 0);
+  };
+  for (std::size_t i = 0; i < kWords - kMiddle; ++i) twist(i, i + 1, i + kMiddle);
+  for (std::size_t i = kWords - kMiddle; i < kWords - 1; ++i) twist(i, i + 1, i + kMiddle - kWords);
+  twist(kWords - 1, 0, kMiddle - 1);
+  left_ = kWords;
+  next_ = 0;
+}
+
+double Generator::random_normal() noexcept {
+  if (cached_normal_) {
+    double second = *cached_normal_;
+    cached_normal_.reset();
+    return second;
+  }
+  auto unit = [this] { return static_cast<double>(random64() & 0x1fffffffffffff) * 0x1p-53; };
+  double u1 = unit(), u2 = unit();
+  double r = std::sqrt(-2 * std::log1p(-u2));
+  double t = 2 * std::numbers::pi * u1;
+  cached_normal_ = r * std::sin(t);
+  return r * std::cos(t);
+}
+
+std::vector<std::byte> Generator::get_state() const {
+  StateBytes state{};
+  state.seed = seed_;
+  state.left = static_cast<std::int32_t>(left_);
+  state.seeded = 1;
+  state.next = next_;
+  std::copy(words_.begin(), words_.end(), state.words);
+  state.y = cached_normal_.value_or(0);
+  state.y_is_valid = cached_normal_.has_value();
+  std::vector<std::byte> bytes(sizeof state);
+  std::memcpy(bytes.data(), &state, sizeof state);
+  return bytes;
+}
+
+void Generator::set_state(std::span<const std::byte> bytes) {
+  check<ValueError>(bytes.size() == sizeof(StateBytes), "set_state: expected {} bytes, got {}", sizeof(StateBytes), bytes.size());
+  StateBytes state;
+  std::memcpy(&state, bytes.data(), sizeof state);
+  // Freshly seeded, or somewhere in the words; any other pair would lead the next draws past their end.
+  bool fresh = state.left == 1 && state.next == 0;
+  bool within = state.left >= 1 && state.next >= 1 && state.next <= kWords && state.left == 625 - static_cast<std::int64_t>(state.next);
+  check<ValueError>(state.seeded == 1 && (fresh || within), "set_state: seeded {}, left {} and next {} are no state of an MT19937",
+                    state.seeded, state.left, state.next);
+  check<ValueError>(std::ranges::all_of(state.words, [](std::uint64_t word) { return word >> 32 == 0; }),
+                    "set_state: a word of the state exceeds 32 bits");
+  seed_ = state.seed;
+  left_ = static_cast<std::uint32_t>(state.left);
+  next_ = static_cast<std::uint32_t>(state.next);
+  std::transform(std::begin(state.words), std::end(state.words), words_.begin(),
+                 [](std::uint64_t word) { return static_cast<std::uint32_t>(word); });
+  cached_normal_.reset();
+  if (state.y_is_valid) cached_normal_ = state.y;
+}
+
+Generator& default_generator() noexcept {
+  thread_local Generator generator;
+  return generator;
+}
+
+}  // namespace unroll

@@ -1,0 +1,99 @@
+#pragma once
+#include <unroll/core/kernels/loops.h>
+#include <unroll/core/view.h>
+
+/// Elementwise computation, unrecorded. `f` is a generic lambda on values; the dtype is resolved once, outside the loop.
+namespace unroll::kernels {
+
+/// y[i] = f(x[i]) with elements of type R from elements of type T; y is row-major.
+template <class T, class R, class F>
+void map_into(const Tensor& y, const Tensor& x, F f) {
+  const T* in = x.data<T>();
+  R* out = y.data<R>();
+  if (x.is_contiguous() && y.is_contiguous()) {
+    for (std::int64_t i = 0, n = y.numel(); i < n; ++i) out[i] = f(in[i]);
+    return;
+  }
+  for_rows<2>(y.shape(), {&y.strides(), &x.strides()}, [&](auto offset, std::int64_t n, auto step) {
+    for (std::int64_t i = 0; i < n; ++i) out[offset[0] + i * step[0]] = f(in[offset[1] + i * step[1]]);
+  });
+}
+
+/// y[i] = f(a[i], b[i]); all three have y's shape.
+template <class T, class R, class F>
+void zip_into(const Tensor& y, const Tensor& a, const Tensor& b, F f) {
+  const T *pa = a.data<T>(), *pb = b.data<T>();
+  R* out = y.data<R>();
+  if (a.is_contiguous() && b.is_contiguous() && y.is_contiguous()) {
+    for (std::int64_t i = 0, n = y.numel(); i < n; ++i) out[i] = f(pa[i], pb[i]);
+    return;
+  }
+  for_rows<3>(y.shape(), {&y.strides(), &a.strides(), &b.strides()}, [&](auto offset, std::int64_t n, auto step) {
+    R* o = out + offset[0];
+    const T *x = pa + offset[1], *z = pb + offset[2];
+    if (step[0] == 1 && step[1] == 1 && step[2] == 1)
+      for (std::int64_t i = 0; i < n; ++i) o[i] = f(x[i], z[i]);
+    else
+      for (std::int64_t i = 0; i < n; ++i) o[i * step[0]] = f(x[i * step[1]], z[i * step[2]]);
+  });
+}
+
+inline void check_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
+  check<DTypeError>(a.dtype() == b.dtype(), "{}: dtypes {} and {} differ; convert one with to()", op, to_string(a.dtype()), to_string(b.dtype()));
+}
+
+/// f of every element of a floating tensor.
+template <class F>
+Tensor map(const char* op, const Tensor& x, F f) {
+  Tensor y = empty_like(x);
+  dispatch_float(op, x.dtype(), [&]<class T>() { map_into<T, T>(y, x, f); });
+  return y;
+}
+
+/// f of every element of a floating or Int64 tensor.
+template <class F>
+Tensor map_number(const char* op, const Tensor& x, F f) {
+  Tensor y = empty_like(x);
+  dispatch_number(op, x.dtype(), [&]<class T>() { map_into<T, T>(y, x, f); });
+  return y;
+}
+
+/// Calls go(a, b, y) with both operands expanded to the shape they broadcast to and an empty result of dtype `result`.
+template <class Go>
+Tensor broadcast_zip(const char* op, const Tensor& a, const Tensor& b, DType result, Go go) {
+  check_same_dtype(op, a, b);
+  if (a.shape() == b.shape()) {
+    Tensor y = empty(a.shape(), result);
+    go(a, b, y);
+    return y;
+  }
+  Tensor y = empty(broadcast(op, a.shape(), b.shape()), result);
+  go(views::expand(a, y.shape()), views::expand(b, y.shape()), y);
+  return y;
+}
+
+/// f of two floating tensors, broadcast.
+template <class F>
+Tensor zip(const char* op, const Tensor& a, const Tensor& b, F f) {
+  return broadcast_zip(op, a, b, a.dtype(), [&](const Tensor& x, const Tensor& z, const Tensor& y) {
+    dispatch_float(op, a.dtype(), [&]<class T>() { zip_into<T, T>(y, x, z, f); });
+  });
+}
+
+/// f of two floating or two Int64 tensors, broadcast.
+template <class F>
+Tensor zip_number(const char* op, const Tensor& a, const Tensor& b, F f) {
+  return broadcast_zip(op, a, b, a.dtype(), [&](const Tensor& x, const Tensor& z, const Tensor& y) {
+    dispatch_number(op, a.dtype(), [&]<class T>() { zip_into<T, T>(y, x, z, f); });
+  });
+}
+
+/// A predicate of two tensors of one dtype, broadcast, as a Bool tensor.
+template <class F>
+Tensor compare(const char* op, const Tensor& a, const Tensor& b, F f) {
+  return broadcast_zip(op, a, b, DType::Bool, [&](const Tensor& x, const Tensor& z, const Tensor& y) {
+    dispatch(a.dtype(), [&]<class T>() { zip_into<T, bool>(y, x, z, f); });
+  });
+}
+
+}  // namespace unroll::kernels

@@ -1,0 +1,48 @@
+#pragma once
+#include <unroll/core/tensor.h>
+
+#include <array>
+
+/// The one way to walk over tensors of any geometry.
+namespace unroll::kernels {
+
+/// Walks K operands of the same `shape` (broadcast ones have stride 0) in row-major order, in rows along which all of them advance
+/// evenly: row(offsets, n, steps) is to visit offset[k] + i · step[k] for i < n, counted in elements from each operand's first.
+/// Neighbouring dimensions are merged where all operands allow it, so contiguous operands are one row.
+template <std::size_t K, class Row>
+void for_rows(const Shape& shape, const std::array<const Strides*, K>& strides, Row row) {
+  // Merged dimensions, innermost first.
+  std::size_t rank = 0;
+  Shape sizes(shape.size(), 1), index(shape.size(), 0);
+  std::array<Strides, K> steps;
+  for (std::size_t k = 0; k < K; ++k) steps[k] = Strides(shape.size(), 0);
+  for (std::size_t d = shape.size(); d-- > 0;) {
+    if (shape[d] == 0) return;
+    if (shape[d] == 1) continue;
+    bool merges = rank > 0;
+    for (std::size_t k = 0; k < K && merges; ++k) merges = (*strides[k])[d] == steps[k][rank - 1] * sizes[rank - 1];
+    if (!merges) {
+      for (std::size_t k = 0; k < K; ++k) steps[k][rank] = (*strides[k])[d];
+      sizes[rank++] = shape[d];
+    } else {
+      sizes[rank - 1] *= shape[d];
+    }
+  }
+  std::array<std::int64_t, K> offset{}, step{};
+  for (std::size_t k = 0; k < K; ++k) step[k] = rank > 0 ? steps[k][0] : 0;
+  for (std::int64_t n = rank > 0 ? sizes[0] : 1;;) {
+    row(offset, n, step);
+    std::size_t d = 1;  // an odometer over the outer dimensions
+    for (; d < rank; ++d) {
+      if (++index[d] < sizes[d]) {
+        for (std::size_t k = 0; k < K; ++k) offset[k] += steps[k][d];
+        break;
+      }
+      index[d] = 0;
+      for (std::size_t k = 0; k < K; ++k) offset[k] -= steps[k][d] * (sizes[d] - 1);
+    }
+    if (d >= rank) return;
+  }
+}
+
+}  // namespace unroll::kernels

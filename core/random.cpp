@@ -1,0 +1,177 @@
+#include <unroll/core/kernels/copy.h>
+#include <unroll/core/kernels/loops.h>
+#include <unroll/core/kernels/random.h>
+#include <unroll/core/random.h>
+#include <unroll/core/view.h>
+
+#include <limits>
+#include <numeric>
+#include <utility>
+
+namespace unroll {
+
+namespace detail {
+Tensor new_tensor(Ref<Storage>, Shape, Strides, std::int64_t, DType, bool is_view);  // core/tensor.cpp
+void before_write(const Tensor& x, const char* op);  // autograd/ops/in_place.cpp: GradError if x may not be overwritten now
+}  // namespace detail
+
+namespace {
+
+// The dimensions of x from the outermost in memory to the innermost: by falling strides. An expanded dimension has no place of
+// its own and stays where it is, by the rule with which PyTorch's TensorIterator orders loops.
+Shape memory_order(const Tensor& x) {
+  const Strides& strides = x.strides();
+  Shape order(strides.size(), 0);
+  std::iota(order.begin(), order.end(), 0);
+  for (std::size_t sorted = order.size(); sorted-- > 0;) {
+    std::size_t at = sorted;
+    for (std::size_t next = sorted + 1; next < order.size(); ++next) {
+      auto a = static_cast<std::size_t>(order[at]), b = static_cast<std::size_t>(order[next]);
+      if (strides[a] == 0 || strides[b] == 0) continue;
+      if (strides[a] > strides[b] || (strides[a] == strides[b] && x.shape()[a] >= x.shape()[b])) break;
+      std::swap(order[at], order[next]);
+      at = next;
+    }
+  }
+  return order;
+}
+
+// A new tensor with `like`'s shape and dtype that lies in memory in `like`'s order, without gaps.
+Tensor laid_out_like(const Tensor& like) {
+  Tensor y = empty_like(like);
+  if (like.is_contiguous()) return y;
+  Shape order = memory_order(like);
+  Strides strides = y.strides();
+  std::int64_t stride = 1;
+  for (std::size_t i = order.size(); i-- > 0;) {
+    auto d = static_cast<std::size_t>(order[i]);
+    strides[d] = stride;
+    stride *= like.shape()[d];
+  }
+  return detail::new_tensor(y.body().storage, y.shape(), std::move(strides), 0, y.dtype(), false);
+}
+
+// Calls fill(first, count, step) for rows of x that together hold its elements in the order of memory.
+template <class T, class Fill>
+void in_memory_order(const Tensor& x, Fill fill) {
+  Tensor in_order = x.is_contiguous() ? x : views::permute(x, memory_order(x));
+  T* p = x.data<T>();
+  kernels::for_rows<1>(in_order.shape(), {&in_order.strides()},
+                       [&](auto offset, std::int64_t n, auto step) { fill(p + offset[0], n, step[0]); });
+}
+
+void fill_uniform(const char* op, const Tensor& x, double from, double to, Generator& g) {
+  dispatch_float(op, x.dtype(), [&]<class T>() {
+    double limit = std::numeric_limits<T>::max();
+    check<ValueError>(from <= to && from >= -limit && to <= limit && to - from <= limit,
+                      "{}: [{}, {}) is not a finite {} range with from <= to", op, from, to, to_string(x.dtype()));
+    in_memory_order<T>(x, [&](T* first, std::int64_t n, std::int64_t step) {
+      kernels::uniform(first, n, step, static_cast<T>(from), static_cast<T>(to), g);
+    });
+  });
+}
+
+void fill_normal(const char* op, const Tensor& x, double mean, double std, Generator& g) {
+  check<ValueError>(std >= 0, "{}: expected a standard deviation >= 0, got {}", op, std);
+  dispatch_float(op, x.dtype(), [&]<class T>() {
+    if (x.is_contiguous() && x.numel() >= 16)
+      return kernels::normal_blocks(x.data<T>(), x.numel(), static_cast<T>(mean), static_cast<T>(std), g);
+    in_memory_order<T>(x, [&](T* first, std::int64_t n, std::int64_t step) { kernels::normal(first, n, step, mean, std, g); });
+  });
+}
+
+void fill_bernoulli(const Tensor& x, double p, Generator& g) {
+  check<ValueError>(p >= 0 && p <= 1, "bernoulli_: expected a probability in [0, 1], got {}", p);
+  dispatch(x.dtype(), [&]<class T>() {
+    if (g.bernoulli_stream() == BernoulliStream::Portable)
+      return in_memory_order<T>(x, [&](T* first, std::int64_t n, std::int64_t step) { kernels::bernoulli(first, n, step, p, g); });
+    kernels::Mcg31 stream(g.random32());  // one draw for all of x, whose elements are taken in row-major order
+    T* elements = x.data<T>();
+    kernels::for_rows<1>(x.shape(), {&x.strides()}, [&](auto offset, std::int64_t n, auto step) {
+      for (std::int64_t i = 0; i < n; ++i) elements[offset[0] + i * step[0]] = static_cast<T>(stream.unit() < p);
+    });
+  });
+}
+
+void check_writable(const Tensor& x, const char* op) {
+  detail::before_write(x, op);
+  for (std::size_t d = 0; d < x.shape().size(); ++d)
+    check<ValueError>(x.strides()[d] != 0 || x.shape()[d] <= 1 || x.numel() == 0,
+                      "{}: several elements of a tensor of shape {} and strides {} share memory; clone() it first", op, x.shape(),
+                      x.strides());
+}
+
+}  // namespace
+
+Tensor rand(Shape shape, DType dtype, Generator& generator) {
+  Tensor x = empty(std::move(shape), dtype);
+  fill_uniform("rand", x, 0, 1, generator);
+  return x;
+}
+
+Tensor randn(Shape shape, DType dtype, Generator& generator) {
+  Tensor x = empty(std::move(shape), dtype);
+  fill_normal("randn", x, 0, 1, generator);
+  return x;
+}
+
+Tensor rand_like(const Tensor& like, Generator& generator) {
+  Tensor x = laid_out_like(like);
+  fill_uniform("rand_like", x, 0, 1, generator);
+  return x;
+}
+
+Tensor randn_like(const Tensor& like, Generator& generator) {
+  Tensor x = laid_out_like(like);
+  fill_normal("randn_like", x, 0, 1, generator);
+  return x;
+}
+
+Tensor randint(std::int64_t low, std::int64_t high, Shape shape, Generator& generator) {
+  check<ValueError>(low < high, "randint: expected low < high, got {} and {}", low, high);
+  Tensor x = empty(std::move(shape), DType::Int64);
+  std::uint64_t range = static_cast<std::uint64_t>(high) - static_cast<std::uint64_t>(low);
+  kernels::integers(x.data<std::int64_t>(), x.numel(), low, range, generator);
+  return x;
+}
+
+Tensor randperm(std::int64_t n, Generator& generator) {
+  check<ValueError>(n >= 0, "randperm: expected n >= 0, got {}", n);
+  Tensor x = empty({n}, DType::Int64);
+  kernels::permutation(x.data<std::int64_t>(), n, generator);
+  return x;
+}
+
+Tensor bernoulli(const Tensor& probabilities, Generator& generator) {
+  Tensor p = kernels::contiguous(probabilities), x = empty_like(p);
+  dispatch_float("bernoulli", p.dtype(), [&]<class T>() {
+    const T* values = p.data<T>();
+    for (std::int64_t i = 0; i < p.numel(); ++i)
+      check<ValueError>(values[i] >= 0 && values[i] <= 1, "bernoulli: expected probabilities in [0, 1], got {}", values[i]);
+    kernels::bernoulli(x.data<T>(), values, p.numel(), generator);
+  });
+  return x;
+}
+
+const Tensor& uniform_(const Tensor& x, double from, double to, Generator& generator) {
+  check_writable(x, "uniform_");
+  fill_uniform("uniform_", x, from, to, generator);
+  kernels::wrote(x, "uniform_");
+  return x;
+}
+
+const Tensor& normal_(const Tensor& x, double mean, double std, Generator& generator) {
+  check_writable(x, "normal_");
+  fill_normal("normal_", x, mean, std, generator);
+  kernels::wrote(x, "normal_");
+  return x;
+}
+
+const Tensor& bernoulli_(const Tensor& x, double p, Generator& generator) {
+  check_writable(x, "bernoulli_");
+  fill_bernoulli(x, p, generator);
+  kernels::wrote(x, "bernoulli_");
+  return x;
+}
+
+}  // namespace unroll

@@ -1,0 +1,96 @@
+#include <unroll/core/alloc.h>
+#include <unroll/core/shape.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace unroll {
+namespace {
+std::int64_t* allocate_sizes(std::size_t n) { return static_cast<std::int64_t*>(alloc::allocate(n * sizeof(std::int64_t))); }
+}  // namespace
+
+Shape::Shape(std::span<const std::int64_t> sizes) : size_(sizes.size()) {
+  if (size_ > kInline) heap_ = allocate_sizes(size_);
+  std::copy(sizes.begin(), sizes.end(), begin());
+}
+
+Shape::Shape(std::size_t rank, std::int64_t value) : size_(rank) {
+  if (size_ > kInline) heap_ = allocate_sizes(size_);
+  std::fill_n(begin(), rank, value);
+}
+
+Shape::~Shape() {
+  if (size_ > kInline) alloc::deallocate(heap_, size_ * sizeof(std::int64_t));
+}
+
+void Shape::insert(std::size_t at, std::int64_t value) {
+  Shape grown(size_ + 1, value);
+  std::copy(begin(), begin() + at, grown.begin());
+  std::copy(begin() + at, end(), grown.begin() + at + 1);
+  swap(grown);
+}
+
+void Shape::erase(std::size_t at) {
+  Shape shrunk(size_ - 1, 0);
+  std::copy(begin(), begin() + at, shrunk.begin());
+  std::copy(begin() + at + 1, end(), shrunk.begin() + at);
+  swap(shrunk);
+}
+
+void Shape::swap(Shape& other) noexcept {
+  std::swap(local_, other.local_);  // the union's largest member: swaps the pointer as well
+  std::swap(size_, other.size_);
+}
+
+bool operator==(const Shape& a, const Shape& b) noexcept { return std::equal(a.begin(), a.end(), b.begin(), b.end()); }
+
+std::string to_string(const Shape& shape) {
+  std::string text = "(";
+  for (std::int64_t size : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(size);
+  return text + (shape.size() == 1 ? ",)" : ")");
+}
+
+std::int64_t checked_mul(std::int64_t a, std::int64_t b) {
+  std::int64_t product = 0;
+  check<ShapeError>(!__builtin_mul_overflow(a, b, &product), "size overflow: {} * {} exceeds 2^63 - 1", a, b);
+  return product;
+}
+
+std::int64_t numel(const Shape& shape) {
+  std::int64_t extent = 1;
+  bool empty = false;
+  for (std::int64_t size : shape) {
+    check<ShapeError>(size >= 0, "negative size {} in shape {}", size, shape);
+    empty |= size == 0;
+    extent = checked_mul(extent, std::max<std::int64_t>(size, 1));
+  }
+  return empty ? 0 : extent;
+}
+
+Strides contiguous_strides(const Shape& shape) {
+  Strides strides(shape.size(), 1);
+  for (std::size_t d = shape.size(); d-- > 1;) strides[d - 1] = strides[d] * std::max<std::int64_t>(shape[d], 1);
+  return strides;
+}
+
+Shape broadcast(std::string_view op, const Shape& a, const Shape& b) {
+  if (a == b) return a;
+  const Shape& longer = a.size() >= b.size() ? a : b;
+  const Shape& shorter = a.size() >= b.size() ? b : a;
+  Shape result = longer;
+  std::size_t lead = longer.size() - shorter.size();
+  for (std::size_t d = 0; d < shorter.size(); ++d) {
+    std::int64_t& size = result[lead + d];
+    check<ShapeError>(size == shorter[d] || size == 1 || shorter[d] == 1, "{}: shapes {} and {} do not broadcast", op, a, b);
+    if (size == 1) size = shorter[d];
+  }
+  return result;
+}
+
+std::size_t wrap_dim(std::string_view op, std::int64_t dim, std::size_t rank) {
+  auto n = static_cast<std::int64_t>(std::max<std::size_t>(rank, 1));
+  check<IndexError>(dim >= -n && dim < n, "{}: dimension {} is out of range, expected one in [{}, {}]", op, dim, -n, n - 1);
+  return static_cast<std::size_t>(dim < 0 ? dim + n : dim);
+}
+
+}  // namespace unroll

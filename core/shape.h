@@ -1,0 +1,88 @@
+#pragma once
+#include <unroll/core/error.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <initializer_list>
+#include <span>
+#include <string>
+#include <string_view>
+
+#pragma GCC visibility push(default)
+namespace unroll {
+
+/// A short list of sizes or strides, one a dimension. Up to kInline of them live in the object itself.
+class Shape {
+ public:
+  static constexpr std::size_t kInline = 6;
+
+  Shape() noexcept : size_(0) {}
+  Shape(std::initializer_list<std::int64_t> sizes) : Shape(std::span(sizes.begin(), sizes.size())) {}
+  /// One dimension, so that `sum(x, -1)` and `zeros(3)` read as in torch.
+  Shape(std::int64_t size) : Shape({size}) {}
+  explicit Shape(std::span<const std::int64_t> sizes);
+  /// `rank` dimensions of `value` each.
+  Shape(std::size_t rank, std::int64_t value);
+  Shape(const Shape& other) : Shape(std::span(other.begin(), other.size())) {}
+  Shape(Shape&& other) noexcept : size_(0) { swap(other); }
+  Shape& operator=(Shape other) noexcept { return swap(other), *this; }
+  ~Shape();
+
+  std::size_t size() const noexcept { return size_; }
+  bool empty() const noexcept { return size_ == 0; }
+  const std::int64_t* begin() const noexcept { return size_ <= kInline ? local_ : heap_; }
+  const std::int64_t* end() const noexcept { return begin() + size_; }
+  std::int64_t* begin() noexcept { return size_ <= kInline ? local_ : heap_; }
+  std::int64_t* end() noexcept { return begin() + size_; }
+  std::int64_t operator[](std::size_t i) const noexcept { return begin()[i]; }
+  std::int64_t& operator[](std::size_t i) noexcept { return begin()[i]; }
+  std::int64_t back() const noexcept { return begin()[size_ - 1]; }
+  std::int64_t& back() noexcept { return begin()[size_ - 1]; }
+
+  void push_back(std::int64_t value) { insert(size_, value); }
+  void insert(std::size_t at, std::int64_t value);
+  void erase(std::size_t at);
+  void swap(Shape& other) noexcept;
+
+ private:
+  std::size_t size_;
+  union {
+    std::int64_t local_[kInline];
+    std::int64_t* heap_;  // when size_ > kInline
+  };
+};
+
+using Strides = Shape;
+
+bool operator==(const Shape& a, const Shape& b) noexcept;
+
+/// "(2, 3)"; "(4,)" for one dimension and "()" for none, as Python prints a tuple.
+std::string to_string(const Shape& shape);
+
+/// a·b for sizes ≥ 0, the one place where sizes are multiplied. Raises ShapeError when it exceeds 2⁶³ − 1.
+std::int64_t checked_mul(std::int64_t a, std::int64_t b);
+
+/// The number of elements. Raises ShapeError for a negative size or when the product, with zero sizes taken as one, overflows.
+std::int64_t numel(const Shape& shape);
+
+/// Row-major strides.
+Strides contiguous_strides(const Shape& shape);
+
+/// The shape both broadcast to by numpy's rule: aligned at the end, 1 stretches. Raises ShapeError that names `op` and both.
+Shape broadcast(std::string_view op, const Shape& a, const Shape& b);
+
+/// `dim` counted from the front; −1 is the last. Raises IndexError outside [−rank, rank). A scalar has dimension 0 and −1.
+std::size_t wrap_dim(std::string_view op, std::int64_t dim, std::size_t rank);
+
+}  // namespace unroll
+#pragma GCC visibility pop
+
+template <>
+struct fmt::formatter<unroll::Shape> {
+  constexpr auto parse(fmt::format_parse_context& context) { return context.begin(); }
+  template <class Context>
+  auto format(const unroll::Shape& shape, Context& context) const {
+    std::string text = unroll::to_string(shape);
+    return std::copy(text.begin(), text.end(), context.out());
+  }
+};

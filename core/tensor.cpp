@@ -1,0 +1,191 @@
+#include <unroll/core/alloc.h>
+#include <unroll/core/kernels/copy.h>
+#include <unroll/core/tensor.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <new>
+
+namespace unroll {
+namespace detail {
+namespace {
+constexpr std::size_t kHeader = alloc::kAlignment;
+static_assert(sizeof(Storage) <= kHeader);
+
+Ref<Storage> new_storage(std::int64_t numel, DType dtype) {
+  auto bytes = static_cast<std::size_t>(checked_mul(numel, static_cast<std::int64_t>(size_of(dtype))));
+  auto* storage = new (alloc::allocate(kHeader + bytes)) Storage{};
+  storage->bytes = bytes;
+  return Ref<Storage>::adopt(storage);
+}
+
+bool is_row_major(const Shape& shape, const Strides& strides, std::int64_t numel) noexcept {
+  if (numel == 0) return true;
+  std::int64_t expected = 1;
+  for (std::size_t d = shape.size(); d-- > 0;) {
+    if (shape[d] == 1) continue;
+    if (strides[d] != expected) return false;
+    expected *= shape[d];
+  }
+  return true;
+}
+}  // namespace
+
+void release(Storage* storage) noexcept {
+  if (storage->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  std::size_t bytes = storage->bytes;
+  storage->~Storage();
+  alloc::deallocate(storage, kHeader + bytes);
+}
+
+Body::Body(Ref<Storage> storage_, Shape shape_, Strides strides_, std::int64_t offset_, DType dtype_, bool is_view_)
+    : storage(std::move(storage_)),
+      shape(std::move(shape_)),
+      strides(std::move(strides_)),
+      offset(offset_),
+      numel(unroll::numel(shape)),
+      dtype(dtype_),
+      contiguous(is_row_major(shape, strides, numel)),
+      is_view(is_view_) {
+  storage->views += is_view;
+  alloc::count_tensor(1);
+}
+
+Body::~Body() {
+  storage->views -= is_view;
+  alloc::count_tensor(-1);
+}
+
+void release(Body* body) noexcept {
+  if (body->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  body->~Body();
+  alloc::deallocate(body, sizeof(Body));
+}
+
+Tensor new_tensor(Ref<Storage> storage, Shape shape, Strides strides, std::int64_t offset, DType dtype, bool is_view) {
+  void* memory = alloc::allocate(sizeof(Body));
+  try {
+    return Tensor(Ref<Body>::adopt(
+        new (memory) Body(std::move(storage), std::move(shape), std::move(strides), offset, dtype, is_view)));
+  } catch (...) {  // a size that overflows
+    alloc::deallocate(memory, sizeof(Body));
+    throw;
+  }
+}
+}  // namespace detail
+
+Tensor empty(Shape shape, DType dtype) {
+  Strides strides = contiguous_strides(shape);
+  Ref<detail::Storage> storage = detail::new_storage(numel(shape), dtype);
+  return detail::new_tensor(std::move(storage), std::move(shape), std::move(strides), 0, dtype, false);
+}
+
+Tensor full(Shape shape, double value, DType dtype) {
+  Tensor x = empty(std::move(shape), dtype);
+  kernels::fill(x, value);
+  return x;
+}
+
+Tensor zeros(Shape shape, DType dtype) { return full(std::move(shape), 0, dtype); }
+Tensor ones(Shape shape, DType dtype) { return full(std::move(shape), 1, dtype); }
+Tensor scalar(double value, DType dtype) { return full({}, value, dtype); }
+
+Tensor arange(double start, double end, double step, DType dtype) {
+  check<ValueError>(step != 0 && std::isfinite(start) && std::isfinite(end), "arange: expected finite bounds and a step other than 0, got {}, {}, {}",
+                    start, end, step);
+  double count = std::ceil((end - start) / step);
+  check<ValueError>(count >= 0, "arange: a step of {} does not lead from {} to {}", step, start, end);
+  check<ShapeError>(count < 0x1p62, "arange: {} elements are too many", count);
+  Tensor x = empty({static_cast<std::int64_t>(count)}, dtype);
+  dispatch_number("arange", dtype, [&]<class T>() {
+    T* p = x.data<T>();
+    for (std::int64_t i = 0; i < x.numel(); ++i) p[i] = static_cast<T>(start + static_cast<double>(i) * step);
+  });
+  return x;
+}
+
+Tensor arange(std::int64_t end, DType dtype) { return arange(0, static_cast<double>(end), 1, dtype); }
+
+Tensor eye(std::int64_t n, DType dtype) {
+  Tensor x = zeros({n, n}, dtype);
+  if (n > 0) kernels::fill(detail::new_tensor(x.body().storage, {n}, {n + 1}, 0, dtype, false), 1);
+  return x;
+}
+
+Tensor empty_like(const Tensor& like) { return empty(like.shape(), like.dtype()); }
+Tensor zeros_like(const Tensor& like) { return zeros(like.shape(), like.dtype()); }
+Tensor ones_like(const Tensor& like) { return ones(like.shape(), like.dtype()); }
+Tensor full_like(const Tensor& like, double value) { return full(like.shape(), value, like.dtype()); }
+
+namespace {
+void check_count(std::size_t values, const Shape& shape) {
+  check<ShapeError>(static_cast<std::int64_t>(values) == numel(shape), "from_data: {} values do not fill shape {}", values, shape);
+}
+
+template <class T, class Values>
+Tensor copied(const Values& values, Shape shape) {
+  check_count(values.size(), shape);
+  Tensor x = empty(std::move(shape), dtype_of<T>);
+  std::copy(values.begin(), values.end(), x.data<T>());
+  return x;
+}
+
+template <class V>
+Tensor from_list(std::initializer_list<V> values, DType dtype) {
+  Tensor x = empty({static_cast<std::int64_t>(values.size())}, dtype);
+  dispatch(dtype, [&]<class T>() {
+    std::transform(values.begin(), values.end(), x.data<T>(), [](V v) { return static_cast<T>(v); });
+  });
+  return x;
+}
+
+template <class V>
+Tensor from_rows(std::initializer_list<std::initializer_list<V>> rows, DType dtype) {
+  std::size_t columns = rows.size() ? rows.begin()->size() : 0;
+  Tensor x = empty({static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(columns)}, dtype);
+  dispatch(dtype, [&]<class T>() {
+    T* p = x.data<T>();
+    for (const auto& row : rows) {
+      check<ShapeError>(row.size() == columns, "tensor: rows of {} and {} elements", columns, row.size());
+      p = std::transform(row.begin(), row.end(), p, [](V v) { return static_cast<T>(v); });
+    }
+  });
+  return x;
+}
+}  // namespace
+
+template <class T>
+Tensor from_data(std::span<const T> values, Shape shape) {
+  return copied<T>(values, std::move(shape));
+}
+template <class T>
+Tensor from_data(const std::vector<T>& values, Shape shape) {
+  return copied<T>(values, std::move(shape));
+}
+template <class T>
+std::vector<T> Tensor::to_vector() const {
+  Tensor x = kernels::contiguous(*this);
+  return std::vector<T>(x.data<T>(), x.data<T>() + x.numel());
+}
+
+template Tensor from_data(std::span<const float>, Shape);
+template Tensor from_data(std::span<const double>, Shape);
+template Tensor from_data(std::span<const std::int64_t>, Shape);
+template Tensor from_data(std::span<const bool>, Shape);
+template Tensor from_data(const std::vector<float>&, Shape);
+template Tensor from_data(const std::vector<double>&, Shape);
+template Tensor from_data(const std::vector<std::int64_t>&, Shape);
+template Tensor from_data(const std::vector<bool>&, Shape);
+template std::vector<float> Tensor::to_vector() const;
+template std::vector<double> Tensor::to_vector() const;
+template std::vector<std::int64_t> Tensor::to_vector() const;
+template std::vector<bool> Tensor::to_vector() const;
+
+Tensor tensor(std::initializer_list<double> values, DType dtype) { return from_list(values, dtype); }
+Tensor tensor(std::initializer_list<int> values, DType dtype) { return from_list(values, dtype); }
+Tensor tensor(std::initializer_list<bool> values) { return from_list(values, DType::Bool); }
+Tensor tensor(std::initializer_list<std::initializer_list<double>> rows, DType dtype) { return from_rows(rows, dtype); }
+Tensor tensor(std::initializer_list<std::initializer_list<int>> rows, DType dtype) { return from_rows(rows, dtype); }
+
+}  // namespace unroll

@@ -1,0 +1,196 @@
+#pragma once
+#include <unroll/core/dtype.h>
+#include <unroll/core/ref.h>
+#include <unroll/core/shape.h>
+
+#include <concepts>
+#include <span>
+#include <vector>
+
+#pragma GCC visibility push(default)
+namespace unroll {
+
+class Tensor;
+struct BackwardOptions;
+
+namespace detail {
+/// The memory behind one or more tensors; its elements follow this header. Views share it, and with it the version.
+struct Storage : RefCounted {
+  std::size_t bytes;            // of the elements
+  std::uint32_t version = 0;    // how often the elements have been written in place
+  std::int32_t views = 0;       // live tensors that are views of another (see Tensor::is_view)
+  const char* last_write = "";  // the op that wrote last, for the error that a stale saved tensor raises
+  void* data() noexcept { return reinterpret_cast<std::byte*>(this) + 64; }
+};
+void release(Storage*) noexcept;
+
+/// What autograd knows of a tensor (autograd/node.h). core only owns it.
+struct GradSlot;
+void retain(GradSlot*) noexcept;
+void release(GradSlot*) noexcept;
+
+/// What core asks of autograd, which defines it: raise GradError if `op` may not overwrite x now; what printing says of x's gradient.
+void before_write(const Tensor& x, const char* op);
+std::string gradient_suffix(const Tensor& x);
+
+/// What a Tensor points to.
+struct Body : RefCounted {
+  Ref<Storage> storage;
+  Shape shape;
+  Strides strides;  // in elements
+  std::int64_t offset, numel;
+  DType dtype;
+  bool contiguous, is_view;
+  Ref<GradSlot> grad_slot;  // none for a plain tensor
+  Body(Ref<Storage> storage, Shape shape, Strides strides, std::int64_t offset, DType dtype, bool is_view);
+  ~Body();
+};
+void release(Body*) noexcept;
+
+template <class T>
+void retain(T* counted) noexcept
+  requires std::derived_from<T, RefCounted>
+{
+  counted->refs.fetch_add(1, std::memory_order_relaxed);
+}
+}  // namespace detail
+
+/// An n-dimensional array: a handle to shape, strides and shared memory. Copying the handle is cheap and shares the elements.
+///
+/// Methods tell what a tensor is, write it in place (trailing underscore), and hold its side of differentiation; everything
+/// that computes a new tensor is a free function: `tanh(x)`, `narrow(x, 0, 1, 2)`, `a + b`.
+class Tensor {
+ public:
+  /// An undefined tensor: no shape, no elements. Only defined() may be asked of it.
+  Tensor() noexcept = default;
+
+  bool defined() const noexcept { return static_cast<bool>(body_); }
+  const Shape& shape() const { return body().shape; }
+  const Strides& strides() const { return body().strides; }
+  std::int64_t dim() const { return static_cast<std::int64_t>(body().shape.size()); }
+  /// The size of one dimension; negative ones count from the end.
+  std::int64_t size(std::int64_t dim) const { return body().shape[wrap_dim("size", dim, body().shape.size())]; }
+  std::int64_t stride(std::int64_t dim) const { return body().strides[wrap_dim("stride", dim, body().shape.size())]; }
+  std::int64_t numel() const { return body().numel; }
+  DType dtype() const { return body().dtype; }
+  bool is_floating_point() const { return is_floating(body().dtype); }
+  bool is_contiguous() const { return body().contiguous; }
+  /// Whether it was made as a view (narrow, transpose, …) of another tensor.
+  bool is_view() const { return body().is_view; }
+  /// Whether both handles are the same tensor (not: equal elements).
+  bool is_same(const Tensor& other) const noexcept { return body_ == other.body_; }
+  bool shares_memory(const Tensor& other) const { return body().storage == other.body().storage; }
+  /// How often the memory has been written in place, through whichever view.
+  std::uint32_t version() const { return body().storage->version; }
+
+  /// The first element; the others stand at multiples of strides(). Raises DTypeError when T is not the dtype.
+  template <class T>
+  T* data() const {
+    check<DTypeError>(dtype_of<T> == dtype(), "data: the tensor is {}, asked for as {}", to_string(dtype()), to_string(dtype_of<T>));
+    return static_cast<T*>(body().storage->data()) + body().offset;
+  }
+  /// The value of a one-element tensor of any dtype, converted to T. Raises ShapeError unless numel() = 1.
+  template <class T = double>
+  T item() const {
+    check<ShapeError>(numel() == 1, "item: expected one element, got shape {}", shape());
+    return dispatch(dtype(), [&]<class S>() { return static_cast<T>(*data<S>()); });
+  }
+  /// All elements in row-major order. Raises DTypeError when T is not the dtype.
+  template <class T>
+  std::vector<T> to_vector() const;
+
+  // -- in place (autograd/ops/in_place.cpp). Recorded like any op; raises GradError where that is impossible: on a leaf that requires
+  //    a gradient, or on memory shared with a view while its history is recorded. All operands broadcast to this tensor's shape.
+  const Tensor& fill_(double value) const;
+  const Tensor& zero_() const;
+  /// Copies the elements of `source`, converted to this dtype.
+  const Tensor& copy_(const Tensor& source) const;
+  /// this ← this + alpha · other
+  const Tensor& add_(const Tensor& other, double alpha = 1) const;
+  const Tensor& add_(double value) const;
+  const Tensor& mul_(const Tensor& other) const;
+  const Tensor& mul_(double value) const;
+
+  // -- copies (autograd/ops/copy.cpp), recorded.
+  Tensor clone() const;
+  /// Itself when it is contiguous, else a row-major copy.
+  Tensor contiguous() const;
+  /// Itself when it has that dtype, else a converted copy.
+  Tensor to(DType dtype) const;
+
+  // -- gradients (autograd/engine.cpp, autograd/tensor_grad.cpp)
+  /// Whether a gradient can flow to it: it was told to, or was computed from such a tensor.
+  bool requires_grad() const noexcept;
+  /// Raises GradError when it is not floating, or to switch off a tensor that was computed (detach() it instead).
+  const Tensor& requires_grad_(bool requires_grad = true) const;
+  /// Not computed by a recorded op.
+  bool is_leaf() const noexcept;
+  /// The accumulated gradient, undefined before the first backward.
+  Tensor grad() const;
+  /// Replaces the gradient. Raises ShapeError or DTypeError unless `grad` is undefined or like this tensor.
+  void set_grad(const Tensor& grad) const;
+  /// Keeps the gradient of a computed tensor as well.
+  const Tensor& retain_grad() const;
+  /// Shares memory and version, has no history.
+  Tensor detach() const;
+  /// d(this)/d(leaf) for all leaves, added to their grad(). See autograd/engine.h for the options.
+  void backward() const;
+  void backward(const BackwardOptions& options) const;
+
+  // -- for the library itself
+  explicit Tensor(Ref<detail::Body> body) noexcept : body_(std::move(body)) {}
+  detail::Body& body() const {
+    if (!body_) [[unlikely]]
+      detail::fail<ValueError>("expected a tensor, got an undefined one");
+    return *body_;
+  }
+  const detail::GradSlot* grad_slot() const noexcept { return body_ ? body_->grad_slot.get() : nullptr; }
+
+ private:
+  Ref<detail::Body> body_;
+};
+
+/// A few tensors as an argument: `cat({a, b}, 1)`, a vector or a span. Refers to its source, so only ever a parameter.
+class TensorList : public std::span<const Tensor> {
+ public:
+  TensorList(std::initializer_list<Tensor> list) : span(list.begin(), list.size()) {}
+  TensorList(const std::vector<Tensor>& list) : span(list) {}
+  TensorList(std::span<const Tensor> list) : span(list) {}
+};
+
+/// Tensors by name, in an order that matters: parameters, a state_dict, a file.
+using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
+
+// -- Factories ---------------------------------------------------------------------------------------------------------------------
+
+/// Elements of undefined value.
+Tensor empty(Shape shape, DType dtype = DType::Float32);
+Tensor zeros(Shape shape, DType dtype = DType::Float32);
+Tensor ones(Shape shape, DType dtype = DType::Float32);
+Tensor full(Shape shape, double value, DType dtype = DType::Float32);
+/// One element of rank 0.
+Tensor scalar(double value, DType dtype = DType::Float32);
+/// start, start + step, … below `end`: ceil((end − start) / step) elements.
+Tensor arange(double start, double end, double step = 1, DType dtype = DType::Int64);
+Tensor arange(std::int64_t end, DType dtype = DType::Int64);
+/// The n × n identity.
+Tensor eye(std::int64_t n, DType dtype = DType::Float32);
+Tensor empty_like(const Tensor& like);
+Tensor zeros_like(const Tensor& like);
+Tensor ones_like(const Tensor& like);
+Tensor full_like(const Tensor& like, double value);
+
+/// A copy of `values` in row-major order; the dtype is T's. Raises ShapeError unless numel(shape) values came.
+template <class T>
+Tensor from_data(std::span<const T> values, Shape shape);
+template <class T>
+Tensor from_data(const std::vector<T>& values, Shape shape);  // std::vector<bool> included
+/// `tensor({1.5, 2.0})`, `tensor({{1.0, 2.0}, {3.0, 4.0}})`, `tensor({0, 2, 1})`: reals become Float32 unless a dtype is given, integers Int64.
+Tensor tensor(std::initializer_list<double> values, DType dtype = DType::Float32);
+Tensor tensor(std::initializer_list<std::initializer_list<double>> rows, DType dtype = DType::Float32);
+Tensor tensor(std::initializer_list<int> values, DType dtype = DType::Int64);
+Tensor tensor(std::initializer_list<std::initializer_list<int>> rows, DType dtype = DType::Int64);
+Tensor tensor(std::initializer_list<bool> values);
+
+}  // namespace unroll
+#pragma GCC visibility pop

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# The checks of the tree are checked: each must pass a clean little tree and name the fault that is planted in it.
+set -euo pipefail
+tools=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../tools" && pwd)
+tree=$(mktemp -d)
+trap 'rm -rf "$tree"' EXIT
+
+plant() { mkdir -p "$tree/$(dirname "$1")" && printf '%b\n' "$2" >"$tree/$1"; }
+passes() { "$tools/$1" "$tree" >/dev/null || { echo "$1 fails a clean tree" >&2; exit 1; }; }
+# fails CHECK FILE TEXT WORD: with TEXT in FILE, CHECK fails and says WORD.
+fails() {
+  local kept=''
+  [ ! -f "$tree/$2" ] || kept=$(cat "$tree/$2")
+  plant "$2" "$3"
+  if said=$("$tools/$1" "$tree" 2>&1) || ! grep -q "$4" <<<"$said"; then
+    echo "$1 missed '$3' in $2; it said: $said" >&2
+    exit 1
+  fi
+  if [ -n "$kept" ]; then plant "$2" "$kept"; else rm "$tree/$2"; fi
+  passes "$1"
+}
+
+plant core/tensor.h '#include <vector>'
+plant autograd/node.h '#include <unroll/core/tensor.h>'
+plant nn/linear.cpp '#include <unroll/autograd/node.h>\n#include <unroll/core/tensor.h>'
+plant optim/sgd.cpp '#include <unroll/autograd/node.h>'
+plant io/safetensors.cpp '#include <nlohmann/json.hpp>\n#include <unroll/nn/linear.h>'
+plant examples/hello.cpp '#include <unroll/unroll.h>'
+passes check_dependence.sh
+fails check_dependence.sh core/alloc.cpp '#include <unroll/autograd/node.h>' 'core/alloc.cpp:1'
+fails check_dependence.sh core/kernels/gemm.h '#include "unroll/nn/linear.h"' core/kernels/gemm.h
+fails check_dependence.sh autograd/ops/shape.cpp '#include <vector>\n# include <unroll/nn/linear.h>' autograd/ops/shape.cpp:2
+fails check_dependence.sh optim/adam.cpp '#include <unroll/nn/module.h>' optim/adam.cpp
+fails check_dependence.sh nn/lstm.cpp '#include <unroll/io/safetensors.h>' nn/lstm.cpp
+fails check_dependence.sh nn/gru.cpp '#include "../optim/sgd.h"' nn/gru.cpp
+fails check_dependence.sh io/checkpoint.cpp '#include <unroll/unroll.h>' io/checkpoint.cpp
+fails check_dependence.sh examples/fast.cpp '#include <unroll/core/kernels/gemm.h>' examples/fast.cpp
+fails check_dependence.sh core/blas.h '#include <cblas.h>' core/blas.h
+
+plant tests/autograd/ops_test.cpp 'const Row rows[] = {\n  {"tanh", f, {}},\n  {"cat", g, {}},\n};'
+plant autograd/ops/activation.cpp 'return record("tanh", {x}, y);\nreturn record_all(\n    "cat", xs);'
+passes check_op_table.sh
+fails check_op_table.sh autograd/ops/reduce.cpp 'return record("logsumexp", {x}, y);' logsumexp
+fails check_op_table.sh autograd/ops/matmul.cpp 'return record_fused(\n    "linear", {x});' linear
+fails check_op_table.sh autograd/ops/index.cpp 'Tensor f(const char* name) { return record(name, {x}); }' index.cpp:1
+fails check_op_table.sh tests/autograd/ops_test.cpp '{"tanh", f, {}}' cat

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Each installed header compiles by itself, and unroll.h names all that users may include. check_headers.sh INCLUDE_DIR
+set -euo pipefail
+cd "$1"
+
+missing=$(find unroll -name '*.h' ! -path '*/kernels/*' ! -path unroll/unroll.h | sort | while read -r header; do
+  grep -qxF "#include <$header>" unroll/unroll.h || echo "$header"
+done)
+if [ -n "$missing" ]; then
+  printf 'not in unroll.h: %s\n' "${missing//$'\n'/ }" >&2
+  exit 1
+fi
+
+flags=$(pkg-config --cflags fmt)
+# shellcheck disable=SC2016,SC2086
+find unroll -name '*.h' -print0 | xargs -0 -n 1 -P "$(nproc)" sh -c \
+  'cxx=$1 flags=$2; echo "#include <$3>" | $cxx -std=c++20 -Wall -Wextra -Werror -I. $flags -fsyntax-only -x c++ -' sh "${CXX:-c++}" "$flags"

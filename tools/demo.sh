@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Train a character-level LSTM on the constitution and the declaration, and show what it learned: demo.sh [SECONDS OF TRAINING].
+# Installs the Debian packages it misses; works from any directory. All it writes goes to demo/.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. tools/packages.sh
+need "${build_packages[@]}" "${demo_packages[@]}"
+
+cmake --preset release
+cmake --build --preset release --target char_lm
+
+mkdir -p demo
+texts=(/usr/share/state/us-constitution.gz /usr/share/state/us-declaration.gz)
+text=()  # none: char_lm makes one up
+if gunzip -c "${texts[@]}" >demo/text.txt 2>/dev/null; then
+  text=(--text demo/text.txt)
+else
+  echo "package miscfiles is not here: training on generated text"
+fi
+build/examples/char_lm train "${text[@]}" --out demo/run --seconds "${1:-100}" --seed 1

@@ -1,0 +1,23 @@
+# Sourced by the scripts here: which Debian packages what needs, and `need`, which installs those that are missing.
+# shellcheck shell=bash disable=SC2034
+
+build_packages=(g++ cmake ninja-build pkg-config libopenblas-dev libfmt-dev doctest-dev nlohmann-json3-dev libcli11-dev)
+demo_packages=(miscfiles)
+ci_packages=(clang clang-format)
+
+# need PACKAGE...: without network, without apt or without the right to install it says so and goes on, since what is needed
+# may be there under another name; if not, the next step says what it misses.
+need() {
+  command -v dpkg-query >/dev/null && command -v apt-get >/dev/null || return 0
+  local package missing=()
+  for package in "$@"; do
+    dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+
+  echo "installing ${missing[*]}"
+  local as_root=(env DEBIAN_FRONTEND=noninteractive)
+  [ "$(id -u)" -eq 0 ] || as_root=(sudo "${as_root[@]}")
+  { "${as_root[@]}" apt-get update -qq && "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"; } \
+    </dev/null >/dev/null || echo "could not install ${missing[*]}; going on without" >&2
+}
