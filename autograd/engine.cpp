@@ -57,7 +57,8 @@ class Numbering {
 // Whether nobody else can see the elements, so that they may be overwritten.
 bool sole_owner(const Tensor& x) {
   const detail::Body& b = x.body();
-  return b.refs.load(std::memory_order_acquire) == 1 && b.storage->refs.load(std::memory_order_acquire) == 1 && b.contiguous && !b.grad_slot;
+  return b.refs.load(std::memory_order_acquire) == 1 && b.storage->refs.load(std::memory_order_acquire) == 1 && b.contiguous && !b.is_view &&
+         !b.grad_slot;
 }
 
 void add_in_place(const Tensor& sum, const Tensor& more) {
@@ -89,23 +90,19 @@ class Pass {
 
   // Asks for the gradient of a tensor; returns its place in wanted().
   std::size_t want(const Ref<GradSlot>& slot) {
-    if (!slot->grad_fn) {
-      std::uint32_t& place = leaves_[slot.get()];
-      if (place != Numbering::kNone) return place;
-      place = static_cast<std::uint32_t>(wanted_.size());
-    } else if (std::uint32_t producer = numbers_.get(slot->grad_fn.get()); producer != Numbering::kNone) {
-      is_wanted_[visits_[producer].first_grad + slot->output] = 1;
-    }
+    std::uint32_t& place = places_[slot.get()];
+    if (place != Numbering::kNone) return place;
+    place = static_cast<std::uint32_t>(wanted_.size());
     wanted_.push_back({slot, {}});
-    return wanted_.size() - 1;
+    if (slot->grad_fn)
+      if (std::uint32_t producer = numbers_.get(slot->grad_fn.get()); producer != Numbering::kNone)
+        is_wanted_[visits_[producer].first_grad + slot->output] = 1;
+    return place;
   }
 
   // Asks for all leaves and for all computed tensors that retain their gradient.
   void want_all() {
-    for (const Ref<GradSlot>& slot : keepers_) {
-      bool known = slot->grad_fn && std::any_of(wanted_.begin(), wanted_.end(), [&](const Wanted& w) { return w.slot == slot; });
-      if (!known) want(slot);
-    }
+    for (const Ref<GradSlot>& slot : keepers_) want(slot);
   }
 
   void run(TensorList outputs, TensorList gradients) {
@@ -145,7 +142,7 @@ class Pass {
   }
 
   void meet(const Ref<GradSlot>& slot) {
-    if (!slot->grad_fn || slot->retains_grad) keepers_.push_back(slot);
+    if (slot->grad_fn ? slot->retains_grad : slot->requires_grad) keepers_.push_back(slot);
     if (!slot->grad_fn) return;
     std::uint32_t& number = numbers_[slot->grad_fn.get()];
     if (number != Numbering::kNone) return;
@@ -174,7 +171,7 @@ class Pass {
   }
 
   bool needs(const GradSlot& slot) const {
-    if (!slot.grad_fn) return leaves_.get(&slot) != Numbering::kNone;
+    if (!slot.grad_fn) return places_.get(&slot) != Numbering::kNone;
     const Visit& producer = visits_[numbers_.get(slot.grad_fn.get())];
     return producer.needed || is_wanted_[producer.first_grad + slot.output];
   }
@@ -216,14 +213,14 @@ class Pass {
   void deliver(const GradSlot& slot, Tensor g) {
     if (slot.grad_fn)
       accumulate(grads_[visits_[numbers_.get(slot.grad_fn.get())].first_grad + slot.output], std::move(g));
-    else if (std::uint32_t leaf = leaves_.get(&slot); leaf != Numbering::kNone)
+    else if (std::uint32_t leaf = places_.get(&slot); leaf != Numbering::kNone)
       accumulate(wanted_[leaf].grad, std::move(g));
   }
 
   bool keep_graph_;
   Vector<Visit> visits_;
   Numbering numbers_;  // of nodes, in visits_
-  Numbering leaves_;   // of wanted leaves, in wanted_
+  Numbering places_;   // of slots, in wanted_
   Vector<Node*> stack_;
   Vector<Tensor> grads_;            // of all nodes' outputs
   Vector<std::uint8_t> is_wanted_;  // parallel to grads_
@@ -251,10 +248,15 @@ void commit(Vector<Pass::Wanted>& wanted, bool create_graph) {
   for (Pass::Wanted& w : wanted) {
     if (!w.grad.defined()) continue;
     const Tensor& before = w.slot->grad;
-    if (create_graph && before.defined())
-      w.grad = before + w.grad;
-    else if (!create_graph && !before.defined() && !sole_owner(w.grad))
-      w.grad = kernels::clone(w.grad);  // never the caller's tensor, nor another leaf's
+    // What is stored is never the caller's tensor, nor another leaf's.
+    if (create_graph) {
+      w.grad = before.defined() ? before + w.grad : w.grad.clone();
+    } else if (!before.defined()) {
+      if (!sole_owner(w.grad)) w.grad = kernels::clone(w.grad);
+    } else {
+      detail::before_write(before, "backward");
+      if (w.grad.shares_memory(before)) w.grad = kernels::clone(w.grad);
+    }
   }
   for (Pass::Wanted& w : wanted) {
     if (!w.grad.defined()) continue;
@@ -270,6 +272,10 @@ void commit(Vector<Pass::Wanted>& wanted, bool create_graph) {
 }  // namespace
 
 void backward(TensorList outputs, TensorList gradients, const BackwardOptions& options) {
+  if (options.gradient.defined()) {
+    check<GradError>(gradients.empty(), "backward: gradients came both as an argument and as an option");
+    gradients = std::span(&options.gradient, 1);
+  }
   check_outputs("backward", outputs, gradients);
   GradMode mode(options.create_graph);
   Pass pass(outputs, options.retain_graph.value_or(options.create_graph));

@@ -50,9 +50,7 @@ Tensor Tensor::detach() const { return views::alias(*this); }
 
 void Tensor::backward() const { unroll::backward({*this}); }
 
-void Tensor::backward(const BackwardOptions& options) const {
-  unroll::backward({*this}, options.gradient.defined() ? TensorList({options.gradient}) : TensorList({}), options);
-}
+void Tensor::backward(const BackwardOptions& options) const { unroll::backward({*this}, {}, options); }
 
 std::string detail::gradient_suffix(const Tensor& x) {
   if (!x.requires_grad()) return "";

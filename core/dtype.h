@@ -1,6 +1,7 @@
 #pragma once
 #include <unroll/core/error.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -20,6 +21,20 @@ constexpr std::size_t size_of(DType dtype) noexcept {
 
 constexpr bool is_floating(DType dtype) noexcept { return dtype <= DType::Float64; }
 
+}  // namespace unroll
+
+template <>
+struct fmt::formatter<unroll::DType> {
+  constexpr auto parse(fmt::format_parse_context& context) { return context.begin(); }
+  template <class Context>
+  auto format(unroll::DType dtype, Context& context) const {
+    std::string_view text = unroll::to_string(dtype);
+    return std::copy(text.begin(), text.end(), context.out());
+  }
+};
+
+namespace unroll {
+
 /// The DType of a C++ element type.
 template <class T>
 constexpr DType dtype_of = DType::Float32;
@@ -34,7 +49,7 @@ inline constexpr DType dtype_of<bool> = DType::Bool;
 template <class F>
 decltype(auto) dispatch_float(std::string_view op, DType dtype, F&& f) {
   if (dtype == DType::Float32) return f.template operator()<float>();
-  check<DTypeError>(dtype == DType::Float64, "{}: expected float32 or float64, got {}", op, to_string(dtype));
+  check<DTypeError>(dtype == DType::Float64, "{}: expected float32 or float64, got {}", op, dtype);
   return f.template operator()<double>();
 }
 

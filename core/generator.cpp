@@ -1,4 +1,5 @@
-#include <unroll/core/random.h>
+#include <unroll/core/error.h>
+#include <unroll/core/generator.h>
 
 #include <algorithm>
 #include <bit>
@@ -18,7 +19,7 @@ struct StateBytes {
   double x, y, rho;
   std::int32_t y_is_valid, padding;
   float float_normal;
-  std::int32_t float_normal_is_valid;
+  std::uint8_t float_normal_is_valid, more_padding[3];
 };
 static_assert(sizeof(StateBytes) == 5056 && std::endian::native == std::endian::little);
 
@@ -76,16 +77,22 @@ std::vector<std::byte> Generator::get_state() const {
 }
 
 void Generator::set_state(std::span<const std::byte> bytes) {
-  check<ValueError>(bytes.size() == sizeof(StateBytes), "set_state: expected {} bytes, got {}", sizeof(StateBytes), bytes.size());
+  check<ValueError>(bytes.size() == sizeof(StateBytes), "set_state: expected {} bytes, got {}", sizeof(StateBytes),
+                    bytes.size());
   StateBytes state;
   std::memcpy(&state, bytes.data(), sizeof state);
   // Freshly seeded, or somewhere in the words; any other pair would lead the next draws past their end.
   bool fresh = state.left == 1 && state.next == 0;
-  bool within = state.left >= 1 && state.next >= 1 && state.next <= kWords && state.left == 625 - static_cast<std::int64_t>(state.next);
-  check<ValueError>(state.seeded == 1 && (fresh || within), "set_state: seeded {}, left {} and next {} are no state of an MT19937",
-                    state.seeded, state.left, state.next);
+  bool within = state.left >= 1 && state.next >= 1 && state.next <= kWords &&
+                state.left == 625 - static_cast<std::int64_t>(state.next);
+  check<ValueError>(state.seeded == 1 && (fresh || within),
+                    "set_state: seeded {}, left {} and next {} are no state of an MT19937", state.seeded, state.left,
+                    state.next);
   check<ValueError>(std::ranges::all_of(state.words, [](std::uint64_t word) { return word >> 32 == 0; }),
                     "set_state: a word of the state exceeds 32 bits");
+  check<ValueError>((state.y_is_valid == 0 || state.y_is_valid == 1) && state.float_normal_is_valid == 0,
+                    "set_state: the flags of the cached normal numbers are {} and {}", state.y_is_valid,
+                    state.float_normal_is_valid);
   seed_ = state.seed;
   left_ = static_cast<std::uint32_t>(state.left);
   next_ = static_cast<std::uint32_t>(state.next);

@@ -12,13 +12,14 @@ namespace unroll {
 
 namespace detail {
 Tensor new_tensor(Ref<Storage>, Shape, Strides, std::int64_t, DType, bool is_view);  // core/tensor.cpp
-void before_write(const Tensor& x, const char* op);  // autograd/ops/in_place.cpp: GradError if x may not be overwritten now
+void before_write(const Tensor& x,
+                  const char* op);  // autograd/ops/in_place.cpp: GradError if x may not be overwritten now
 }  // namespace detail
 
 namespace {
 
-// The dimensions of x from the outermost in memory to the innermost: by falling strides. An expanded dimension has no place of
-// its own and stays where it is, by the rule with which PyTorch's TensorIterator orders loops.
+// The dimensions of x from the outermost in memory to the innermost: by falling strides. An expanded dimension has no
+// place of its own and stays where it is, by the rule with which PyTorch's TensorIterator orders loops.
 Shape memory_order(const Tensor& x) {
   const Strides& strides = x.strides();
   Shape order(strides.size(), 0);
@@ -36,8 +37,9 @@ Shape memory_order(const Tensor& x) {
   return order;
 }
 
-// A new tensor with `like`'s shape and dtype that lies in memory in `like`'s order, without gaps.
-Tensor laid_out_like(const Tensor& like) {
+}  // namespace
+
+Tensor detail::laid_out_like(const Tensor& like) {
   Tensor y = empty_like(like);
   if (like.is_contiguous()) return y;
   Shape order = memory_order(like);
@@ -50,6 +52,8 @@ Tensor laid_out_like(const Tensor& like) {
   }
   return detail::new_tensor(y.body().storage, y.shape(), std::move(strides), 0, y.dtype(), false);
 }
+
+namespace {
 
 // Calls fill(first, count, step) for rows of x that together hold its elements in the order of memory.
 template <class T, class Fill>
@@ -76,7 +80,8 @@ void fill_normal(const char* op, const Tensor& x, double mean, double std, Gener
   dispatch_float(op, x.dtype(), [&]<class T>() {
     if (x.is_contiguous() && x.numel() >= 16)
       return kernels::normal_blocks(x.data<T>(), x.numel(), static_cast<T>(mean), static_cast<T>(std), g);
-    in_memory_order<T>(x, [&](T* first, std::int64_t n, std::int64_t step) { kernels::normal(first, n, step, mean, std, g); });
+    in_memory_order<T>(
+        x, [&](T* first, std::int64_t n, std::int64_t step) { kernels::normal(first, n, step, mean, std, g); });
   });
 }
 
@@ -84,7 +89,8 @@ void fill_bernoulli(const Tensor& x, double p, Generator& g) {
   check<ValueError>(p >= 0 && p <= 1, "bernoulli_: expected a probability in [0, 1], got {}", p);
   dispatch(x.dtype(), [&]<class T>() {
     if (g.bernoulli_stream() == BernoulliStream::Portable)
-      return in_memory_order<T>(x, [&](T* first, std::int64_t n, std::int64_t step) { kernels::bernoulli(first, n, step, p, g); });
+      return in_memory_order<T>(
+          x, [&](T* first, std::int64_t n, std::int64_t step) { kernels::bernoulli(first, n, step, p, g); });
     kernels::Mcg31 stream(g.random32());  // one draw for all of x, whose elements are taken in row-major order
     T* elements = x.data<T>();
     kernels::for_rows<1>(x.shape(), {&x.strides()}, [&](auto offset, std::int64_t n, auto step) {
@@ -93,12 +99,15 @@ void fill_bernoulli(const Tensor& x, double p, Generator& g) {
   });
 }
 
-void check_writable(const Tensor& x, const char* op) {
+// Writes x by fill(), as an in-place op does.
+template <class Fill>
+const Tensor& in_place(const char* op, const Tensor& x, Fill fill) {
   detail::before_write(x, op);
-  for (std::size_t d = 0; d < x.shape().size(); ++d)
-    check<ValueError>(x.strides()[d] != 0 || x.shape()[d] <= 1 || x.numel() == 0,
-                      "{}: several elements of a tensor of shape {} and strides {} share memory; clone() it first", op, x.shape(),
-                      x.strides());
+  fill();
+  kernels::wrote(x, op);
+  if (!x.is_leaf())
+    x.copy_(kernels::clone(x));  // tells a graph being recorded that x no longer depends on what it was computed from
+  return x;
 }
 
 }  // namespace
@@ -116,13 +125,13 @@ Tensor randn(Shape shape, DType dtype, Generator& generator) {
 }
 
 Tensor rand_like(const Tensor& like, Generator& generator) {
-  Tensor x = laid_out_like(like);
+  Tensor x = detail::laid_out_like(like);
   fill_uniform("rand_like", x, 0, 1, generator);
   return x;
 }
 
 Tensor randn_like(const Tensor& like, Generator& generator) {
-  Tensor x = laid_out_like(like);
+  Tensor x = detail::laid_out_like(like);
   fill_normal("randn_like", x, 0, 1, generator);
   return x;
 }
@@ -147,31 +156,23 @@ Tensor bernoulli(const Tensor& probabilities, Generator& generator) {
   dispatch_float("bernoulli", p.dtype(), [&]<class T>() {
     const T* values = p.data<T>();
     for (std::int64_t i = 0; i < p.numel(); ++i)
-      check<ValueError>(values[i] >= 0 && values[i] <= 1, "bernoulli: expected probabilities in [0, 1], got {}", values[i]);
+      check<ValueError>(values[i] >= 0 && values[i] <= 1, "bernoulli: expected probabilities in [0, 1], got {}",
+                        values[i]);
     kernels::bernoulli(x.data<T>(), values, p.numel(), generator);
   });
   return x;
 }
 
 const Tensor& uniform_(const Tensor& x, double from, double to, Generator& generator) {
-  check_writable(x, "uniform_");
-  fill_uniform("uniform_", x, from, to, generator);
-  kernels::wrote(x, "uniform_");
-  return x;
+  return in_place("uniform_", x, [&] { fill_uniform("uniform_", x, from, to, generator); });
 }
 
 const Tensor& normal_(const Tensor& x, double mean, double std, Generator& generator) {
-  check_writable(x, "normal_");
-  fill_normal("normal_", x, mean, std, generator);
-  kernels::wrote(x, "normal_");
-  return x;
+  return in_place("normal_", x, [&] { fill_normal("normal_", x, mean, std, generator); });
 }
 
 const Tensor& bernoulli_(const Tensor& x, double p, Generator& generator) {
-  check_writable(x, "bernoulli_");
-  fill_bernoulli(x, p, generator);
-  kernels::wrote(x, "bernoulli_");
-  return x;
+  return in_place("bernoulli_", x, [&] { fill_bernoulli(x, p, generator); });
 }
 
 }  // namespace unroll

@@ -1,115 +1,47 @@
 #pragma once
+#include <unroll/core/generator.h>
 #include <unroll/core/tensor.h>
 
-#include <array>
-#include <concepts>
-#include <cstddef>
-#include <cstdint>
-#include <optional>
-#include <span>
-#include <vector>
-
 #pragma GCC visibility push(default)
-/// Random numbers: on every machine the ones that PyTorch's CPU generator draws from the same seed, bit for bit, as its kernels for
-/// AVX2 and later compute them. (float64 normals go through log, sin and cos of the C library; glibc's agree.)
+/// Random numbers: on every machine the ones that PyTorch's CPU generator draws from the same seed, bit for bit, as its
+/// kernels for AVX2 and later compute them. (float64 normals go through log, sin and cos of the C library; glibc's
+/// agree.)
 namespace unroll {
 
-/// Where bernoulli_ takes its draws from. PyTorch's wheels with MKL use that library's generator on CPUs they know as Intel's, so the
-/// same seed gives another dropout mask there; Mkl reproduces it.
-enum class BernoulliStream : std::uint8_t { Portable, Mkl };
+namespace detail {
+/// Elements of undefined value, `like`'s shape and dtype, in memory in `like`'s order without gaps: what
+/// torch.empty_like returns.
+Tensor laid_out_like(const Tensor& like);
+}  // namespace detail
 
-/// A Mersenne Twister (MT19937) and the one normal number that drawing them in pairs leaves over. A plain value: a copy goes its own
-/// way from the same state. Not for use by several threads at once.
-class Generator {
- public:
-  static constexpr std::uint64_t kDefaultSeed = 67280421310721;
-
-  Generator() noexcept { seed(kDefaultSeed); }
-  template <std::integral Seed>
-  explicit Generator(Seed from) noexcept {
-    manual_seed(from);
-  }
-
-  /// Starts over from any integer in [−2⁶³, 2⁶⁴); a negative one means 2⁶⁴ + seed. Of the 64 bits only the lower 32 reach the
-  /// numbers. Drops the cached normal.
-  template <std::integral Seed>
-  Generator& manual_seed(Seed from) noexcept {
-    return seed(static_cast<std::uint64_t>(from));
-  }
-  /// The seed it last started from, all 64 bits.
-  std::uint64_t initial_seed() const noexcept { return seed_; }
-
-  /// The next 32 bits.
-  std::uint32_t random32() noexcept {
-    if (--left_ == 0) next_words();
-    std::uint32_t y = words_[next_++];
-    y ^= y >> 11;
-    y ^= (y << 7) & 0x9d2c5680;
-    y ^= (y << 15) & 0xefc60000;
-    return y ^ (y >> 18);
-  }
-  /// The next 64 bits: two draws, the first of which is the upper half.
-  std::uint64_t random64() noexcept {
-    std::uint64_t upper = random32();
-    return upper << 32 | random32();
-  }
-  /// A standard normal number in double by the method of Box and Muller. That makes two, r cos θ and r sin θ; the second is kept for
-  /// the next call, whatever is drawn in between.
-  double random_normal() noexcept;
-
-  /// The state in the layout of torch.get_rng_state(): 5056 bytes that PyTorch reads as well.
-  std::vector<std::byte> get_state() const;
-  /// Continues from such a state. Raises ValueError, and changes nothing, unless it has that size and is one that a generator can be in.
-  void set_state(std::span<const std::byte> state);
-
-  /// Not part of the state.
-  BernoulliStream bernoulli_stream() const noexcept { return bernoulli_stream_; }
-  void set_bernoulli_stream(BernoulliStream stream) noexcept { bernoulli_stream_ = stream; }
-
- private:
-  static constexpr std::size_t kWords = 624;
-
-  Generator& seed(std::uint64_t seed) noexcept;
-  void next_words() noexcept;
-
-  std::uint64_t seed_;
-  std::array<std::uint32_t, kWords> words_;
-  std::uint32_t left_, next_;  // draws until new words are needed, that one included; the word drawn next
-  std::optional<double> cached_normal_;
-  BernoulliStream bernoulli_stream_ = BernoulliStream::Portable;
-};
-
-/// This thread's generator, which random functions draw from unless they are given another. Every thread's starts at kDefaultSeed.
-Generator& default_generator() noexcept;
-
-/// Seeds this thread's default generator.
-template <std::integral Seed>
-Generator& manual_seed(Seed seed) noexcept {
-  return default_generator().manual_seed(seed);
-}
-
-// -- New tensors -------------------------------------------------------------------------------------------------------------------
+// -- New tensors
+// -------------------------------------------------------------------------------------------------------------------
 
 /// Uniform in [0, 1), in multiples of 2⁻²⁴ (float32) or 2⁻⁵³ (float64). Raises DTypeError for another dtype.
 Tensor rand(Shape shape, DType dtype = DType::Float32, Generator& generator = default_generator());
 /// Standard normal. Raises DTypeError unless the dtype is floating.
 Tensor randn(Shape shape, DType dtype = DType::Float32, Generator& generator = default_generator());
-/// Int64, uniform in [low, high). Raises ValueError unless low < high. Takes 64 bits a number from high − low = 2²⁸ on, as PyTorch
-/// does since 2.6 (before, from 2³² on).
+/// Int64, uniform in [low, high). Raises ValueError unless low < high. Takes 64 bits a number from high − low = 2²⁸ on,
+/// as PyTorch does since 2.6 (before, from 2³² on).
 Tensor randint(std::int64_t low, std::int64_t high, Shape shape, Generator& generator = default_generator());
 /// 0, …, n − 1 in random order. Raises ValueError for n < 0.
 Tensor randperm(std::int64_t n, Generator& generator = default_generator());
-/// rand and randn of `like`'s shape and dtype. They lie in memory in the order in which `like` does, and are drawn in that order.
+/// rand and randn of `like`'s shape and dtype. They lie in memory in the order in which `like` does, and are drawn in
+/// that order.
 Tensor rand_like(const Tensor& like, Generator& generator = default_generator());
 Tensor randn_like(const Tensor& like, Generator& generator = default_generator());
-/// 1 with the probability that stands in each place, else 0, of the same dtype. Raises ValueError for one outside [0, 1].
+/// 1 with the probability that stands in each place, else 0, of the same dtype. Raises ValueError for one outside [0,
+/// 1].
 Tensor bernoulli(const Tensor& probabilities, Generator& generator = default_generator());
 
-// -- In place ----------------------------------------------------------------------------------------------------------------------
-// Elements are drawn in the order in which they lie in memory, whatever the strides. All return x. They raise DTypeError unless x is
-// floating (bernoulli_ takes any dtype), ValueError for expanded tensors, and GradError where x may not be overwritten.
+// -- In place
+// ----------------------------------------------------------------------------------------------------------------------
+// Elements are drawn in the order in which they lie in memory, whatever the strides. All return x. They raise
+// DTypeError unless x is floating (bernoulli_ takes any dtype), ValueError for expanded tensors, and GradError where x
+// may not be overwritten.
 
-/// Uniform in [from, to): u (to − from) + from. Raises ValueError unless from ≤ to and to − from are finite in x's dtype.
+/// Uniform in [from, to): u (to − from) + from. Raises ValueError unless from ≤ to and to − from are finite in x's
+/// dtype.
 const Tensor& uniform_(const Tensor& x, double from = 0, double to = 1, Generator& generator = default_generator());
 /// Normal: z std + mean. Raises ValueError unless std ≥ 0.
 const Tensor& normal_(const Tensor& x, double mean = 0, double std = 1, Generator& generator = default_generator());

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #pragma GCC visibility push(default)
 namespace unroll {
@@ -16,7 +17,7 @@ class Shape {
  public:
   static constexpr std::size_t kInline = 6;
 
-  Shape() noexcept : size_(0) {}
+  Shape() noexcept : size_(0), local_{} {}
   Shape(std::initializer_list<std::int64_t> sizes) : Shape(std::span(sizes.begin(), sizes.size())) {}
   /// One dimension, so that `sum(x, -1)` and `zeros(3)` read as in torch.
   Shape(std::int64_t size) : Shape({size}) {}
@@ -24,7 +25,7 @@ class Shape {
   /// `rank` dimensions of `value` each.
   Shape(std::size_t rank, std::int64_t value);
   Shape(const Shape& other) : Shape(std::span(other.begin(), other.size())) {}
-  Shape(Shape&& other) noexcept : size_(0) { swap(other); }
+  Shape(Shape&& other) noexcept : size_(std::exchange(other.size_, 0)) { std::copy_n(other.local_, kInline, local_); }
   Shape& operator=(Shape other) noexcept { return swap(other), *this; }
   ~Shape();
 
@@ -47,7 +48,7 @@ class Shape {
  private:
   std::size_t size_;
   union {
-    std::int64_t local_[kInline];
+    std::int64_t local_[kInline];  // copied whole when an object moves: the pointer lies within
     std::int64_t* heap_;  // when size_ > kInline
   };
 };

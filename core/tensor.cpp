@@ -48,12 +48,12 @@ Body::Body(Ref<Storage> storage_, Shape shape_, Strides strides_, std::int64_t o
       dtype(dtype_),
       contiguous(is_row_major(shape, strides, numel)),
       is_view(is_view_) {
-  storage->views += is_view;
+  if (is_view) storage->views.fetch_add(1, std::memory_order_relaxed);
   alloc::count_tensor(1);
 }
 
 Body::~Body() {
-  storage->views -= is_view;
+  if (is_view) storage->views.fetch_sub(1, std::memory_order_relaxed);
   alloc::count_tensor(-1);
 }
 
@@ -76,8 +76,8 @@ Tensor new_tensor(Ref<Storage> storage, Shape shape, Strides strides, std::int64
 }  // namespace detail
 
 Tensor empty(Shape shape, DType dtype) {
+  Ref<detail::Storage> storage = detail::new_storage(numel(shape), dtype);  // first, as it checks the sizes
   Strides strides = contiguous_strides(shape);
-  Ref<detail::Storage> storage = detail::new_storage(numel(shape), dtype);
   return detail::new_tensor(std::move(storage), std::move(shape), std::move(strides), 0, dtype, false);
 }
 
@@ -130,9 +130,10 @@ Tensor copied(const Values& values, Shape shape) {
   std::copy(values.begin(), values.end(), x.data<T>());
   return x;
 }
+}  // namespace
 
 template <class V>
-Tensor from_list(std::initializer_list<V> values, DType dtype) {
+Tensor tensor(std::initializer_list<V> values, DType dtype) {
   Tensor x = empty({static_cast<std::int64_t>(values.size())}, dtype);
   dispatch(dtype, [&]<class T>() {
     std::transform(values.begin(), values.end(), x.data<T>(), [](V v) { return static_cast<T>(v); });
@@ -141,7 +142,7 @@ Tensor from_list(std::initializer_list<V> values, DType dtype) {
 }
 
 template <class V>
-Tensor from_rows(std::initializer_list<std::initializer_list<V>> rows, DType dtype) {
+Tensor tensor(std::initializer_list<std::initializer_list<V>> rows, DType dtype) {
   std::size_t columns = rows.size() ? rows.begin()->size() : 0;
   Tensor x = empty({static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(columns)}, dtype);
   dispatch(dtype, [&]<class T>() {
@@ -153,7 +154,6 @@ Tensor from_rows(std::initializer_list<std::initializer_list<V>> rows, DType dty
   });
   return x;
 }
-}  // namespace
 
 template <class T>
 Tensor from_data(std::span<const T> values, Shape shape) {
@@ -181,11 +181,15 @@ template std::vector<float> Tensor::to_vector() const;
 template std::vector<double> Tensor::to_vector() const;
 template std::vector<std::int64_t> Tensor::to_vector() const;
 template std::vector<bool> Tensor::to_vector() const;
-
-Tensor tensor(std::initializer_list<double> values, DType dtype) { return from_list(values, dtype); }
-Tensor tensor(std::initializer_list<int> values, DType dtype) { return from_list(values, dtype); }
-Tensor tensor(std::initializer_list<bool> values) { return from_list(values, DType::Bool); }
-Tensor tensor(std::initializer_list<std::initializer_list<double>> rows, DType dtype) { return from_rows(rows, dtype); }
-Tensor tensor(std::initializer_list<std::initializer_list<int>> rows, DType dtype) { return from_rows(rows, dtype); }
+template Tensor tensor(std::initializer_list<float>, DType);
+template Tensor tensor(std::initializer_list<double>, DType);
+template Tensor tensor(std::initializer_list<int>, DType);
+template Tensor tensor(std::initializer_list<std::int64_t>, DType);
+template Tensor tensor(std::initializer_list<bool>, DType);
+template Tensor tensor(std::initializer_list<std::initializer_list<float>>, DType);
+template Tensor tensor(std::initializer_list<std::initializer_list<double>>, DType);
+template Tensor tensor(std::initializer_list<std::initializer_list<int>>, DType);
+template Tensor tensor(std::initializer_list<std::initializer_list<std::int64_t>>, DType);
+template Tensor tensor(std::initializer_list<std::initializer_list<bool>>, DType);
 
 }  // namespace unroll

@@ -18,7 +18,7 @@ namespace detail {
 struct Storage : RefCounted {
   std::size_t bytes;            // of the elements
   std::uint32_t version = 0;    // how often the elements have been written in place
-  std::int32_t views = 0;       // live tensors that are views of another (see Tensor::is_view)
+  std::atomic<std::int32_t> views{0};  // live tensors that are views of another (see Tensor::is_view); threads view shared parameters
   const char* last_write = "";  // the op that wrote last, for the error that a stale saved tensor raises
   void* data() noexcept { return reinterpret_cast<std::byte*>(this) + 64; }
 };
@@ -69,8 +69,8 @@ class Tensor {
   const Strides& strides() const { return body().strides; }
   std::int64_t dim() const { return static_cast<std::int64_t>(body().shape.size()); }
   /// The size of one dimension; negative ones count from the end.
-  std::int64_t size(std::int64_t dim) const { return body().shape[wrap_dim("size", dim, body().shape.size())]; }
-  std::int64_t stride(std::int64_t dim) const { return body().strides[wrap_dim("stride", dim, body().shape.size())]; }
+  std::int64_t size(std::int64_t dim) const { return one_of("size", body().shape, dim); }
+  std::int64_t stride(std::int64_t dim) const { return one_of("stride", body().strides, dim); }
   std::int64_t numel() const { return body().numel; }
   DType dtype() const { return body().dtype; }
   bool is_floating_point() const { return is_floating(body().dtype); }
@@ -86,7 +86,7 @@ class Tensor {
   /// The first element; the others stand at multiples of strides(). Raises DTypeError when T is not the dtype.
   template <class T>
   T* data() const {
-    check<DTypeError>(dtype_of<T> == dtype(), "data: the tensor is {}, asked for as {}", to_string(dtype()), to_string(dtype_of<T>));
+    check<DTypeError>(dtype_of<T> == dtype(), "data: the tensor is {}, asked for as {}", dtype(), dtype_of<T>);
     return static_cast<T*>(body().storage->data()) + body().offset;
   }
   /// The value of a one-element tensor of any dtype, converted to T. Raises ShapeError unless numel() = 1.
@@ -147,6 +147,11 @@ class Tensor {
   const detail::GradSlot* grad_slot() const noexcept { return body_ ? body_->grad_slot.get() : nullptr; }
 
  private:
+  static std::int64_t one_of(std::string_view op, const Shape& sizes, std::int64_t dim) {
+    check<IndexError>(!sizes.empty(), "{}: a scalar has no dimension {}", op, dim);
+    return sizes[wrap_dim(op, dim, sizes.size())];
+  }
+
   Ref<detail::Body> body_;
 };
 
@@ -185,12 +190,15 @@ template <class T>
 Tensor from_data(std::span<const T> values, Shape shape);
 template <class T>
 Tensor from_data(const std::vector<T>& values, Shape shape);  // std::vector<bool> included
-/// `tensor({1.5, 2.0})`, `tensor({{1.0, 2.0}, {3.0, 4.0}})`, `tensor({0, 2, 1})`: reals become Float32 unless a dtype is given, integers Int64.
-Tensor tensor(std::initializer_list<double> values, DType dtype = DType::Float32);
-Tensor tensor(std::initializer_list<std::initializer_list<double>> rows, DType dtype = DType::Float32);
-Tensor tensor(std::initializer_list<int> values, DType dtype = DType::Int64);
-Tensor tensor(std::initializer_list<std::initializer_list<int>> rows, DType dtype = DType::Int64);
-Tensor tensor(std::initializer_list<bool> values);
+/// The dtype that `tensor` gives to literals of type T.
+template <class T>
+constexpr DType dtype_of_literal = std::floating_point<T> ? DType::Float32 : std::same_as<T, bool> ? DType::Bool : DType::Int64;
+/// `tensor({1.5, 2.0})`, `tensor({{1.0, 2.0}, {3.0, 4.0}})`, `tensor({0, 2, 1})`: reals become Float32 unless a dtype is given, integers
+/// Int64. T is deduced: float, double, int, std::int64_t or bool, one for all elements.
+template <class T>
+Tensor tensor(std::initializer_list<T> values, DType dtype = dtype_of_literal<T>);
+template <class T>
+Tensor tensor(std::initializer_list<std::initializer_list<T>> rows, DType dtype = dtype_of_literal<T>);
 
 }  // namespace unroll
 #pragma GCC visibility pop

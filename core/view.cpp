@@ -37,7 +37,7 @@ Tensor slice(const Tensor& x, std::int64_t dim, std::int64_t start, std::int64_t
   std::int64_t first = clamp(start), last = std::max(first, clamp(end));
   Shape shape = x.shape();
   Strides strides = x.strides();
-  shape[d] = (last - first + step - 1) / step;
+  shape[d] = (last - first) / step + ((last - first) % step != 0);  // rounded up; a huge step may not overflow
   strides[d] = shape[d] > 1 ? strides[d] * step : strides[d];  // one element: a huge step may not overflow the stride
   return as_strided(x, std::move(shape), std::move(strides), x.body().offset + first * x.strides()[d]);
 }

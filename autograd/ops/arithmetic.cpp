@@ -18,6 +18,7 @@ Tensor add(const Tensor& a, const Tensor& b) {
 }
 
 Tensor add(const Tensor& a, double b) {
+  kernels::check_number("add", a, b);
   Tensor y = kernels::map_number("add", a, [b](auto x) { return x + static_cast<decltype(x)>(b); });
   return record("add", {a}, y, unchanged);
 }
@@ -28,6 +29,7 @@ Tensor sub(const Tensor& a, const Tensor& b) {
 }
 
 Tensor operator-(double a, const Tensor& b) {
+  kernels::check_number("sub", b, a);
   Tensor y = kernels::map_number("sub", b, [a](auto x) { return static_cast<decltype(x)>(a) - x; });
   return record("sub", {b}, y, negated);
 }
@@ -40,6 +42,7 @@ Tensor mul(const Tensor& a, const Tensor& b) {
 }
 
 Tensor mul(const Tensor& a, double b) {
+  kernels::check_number("mul", a, b);
   Tensor y = kernels::map_number("mul", a, [b](auto x) { return x * static_cast<decltype(x)>(b); });
   return record("mul", {a}, y, [b](const Tensor& g) { return g * b; });
 }

@@ -2,8 +2,8 @@
 #include <unroll/core/tensor.h>
 
 #pragma GCC visibility push(default)
-/// Not differentiable, and the whole list of what is not: comparisons and masks yield Bool, argmax and argmin yield Int64. Their results
-/// never require a gradient. (sign is in arithmetic.h: its derivative exists and is 0.)
+/// Not differentiable, and the whole list of what is not: comparisons and masks yield Bool, argmax and argmin yield
+/// Int64. Their results never require a gradient. (sign is in arithmetic.h: its derivative exists and is 0.)
 namespace unroll {
 
 Tensor eq(const Tensor& a, const Tensor& b);
@@ -32,7 +32,8 @@ bool equal(const Tensor& a, const Tensor& b);
 /// Same shape and dtype, and |a − b| ≤ atol + rtol·|b| everywhere; NaN equals nothing.
 bool allclose(const Tensor& a, const Tensor& b, double rtol = 1e-5, double atol = 1e-8);
 
-/// The index of the largest element along `dim`, the first of equal ones; NaN counts as largest. Raises ShapeError for an empty dimension.
+/// The index of the largest element along `dim`, the first of equal ones; NaN counts as largest. Raises ShapeError for
+/// an empty dimension.
 Tensor argmax(const Tensor& x, std::int64_t dim, bool keepdim = false);
 Tensor argmin(const Tensor& x, std::int64_t dim, bool keepdim = false);
 /// Of the flattened tensor.

@@ -30,8 +30,9 @@ namespace {
 Tensor operand(const char* op, const Tensor& x, const Tensor& other) {
   check<ShapeError>(broadcast(op, x.shape(), other.shape()) == x.shape(), "{}: shape {} cannot hold the result of shape {}", op, x.shape(),
                     broadcast(op, x.shape(), other.shape()));
+  Tensor b = other.shape() == x.shape() ? other : views::expand(other, x.shape());
   // What overlaps x would be read after it was written.
-  return other.shares_memory(x) && !other.is_same(x) ? kernels::clone(views::expand(other, x.shape())) : views::expand(other, x.shape());
+  return b.shares_memory(x) && !b.is_same(x) ? kernels::clone(b) : b;
 }
 
 // x's former self: the same memory, the history up to now. Leaves x without history.
@@ -45,21 +46,23 @@ Tensor take_history(const Tensor& x) {
 template <class Write, class... Rest>
 const Tensor& in_place(const char* name, const Tensor& x, const Tensor& other, Write write, Rest... rest) {
   detail::before_write(x, name);
-  bool recorded = GradMode::enabled() && (x.requires_grad() || other.requires_grad());
-  if (recorded) detail::check_unshared(x, name);
+  bool recorded = GradMode::enabled() && x.is_floating_point() && (x.requires_grad() || other.requires_grad());
   if (!recorded) {
     write();
     kernels::wrote(x, name);
     return x;
   }
+  detail::check_unshared(x, name);
   Tensor before = take_history(x);
+  Ref<detail::GradSlot>&now = x.body().grad_slot, &then = before.body().grad_slot;
   try {
-    record(name, {before, other}, x, rest...);
+    record(name, {before, other.is_same(x) ? before : other}, x, rest...);
+    write();
   } catch (...) {
-    x.body().grad_slot = std::move(before.body().grad_slot);
+    now = std::move(then);
     throw;
   }
-  write();
+  if (then) now->retains_grad = std::exchange(then->retains_grad, false);
   kernels::wrote(x, name);
   return x;
 }
@@ -73,7 +76,9 @@ const Tensor& Tensor::fill_(double value) const {
   return in_place("fill_", *this, Tensor(), [&] { kernels::fill(*this, value); }, none, none);
 }
 
-const Tensor& Tensor::zero_() const { return fill_(0); }
+const Tensor& Tensor::zero_() const {
+  return in_place("zero_", *this, Tensor(), [&] { kernels::fill(*this, 0); }, none, none);
+}
 
 const Tensor& Tensor::copy_(const Tensor& source) const {
   Tensor from = operand("copy_", *this, source);
@@ -82,6 +87,7 @@ const Tensor& Tensor::copy_(const Tensor& source) const {
 
 const Tensor& Tensor::add_(const Tensor& other, double alpha) const {
   kernels::check_same_dtype("add_", *this, other);
+  kernels::check_number("add_", *this, alpha);
   Tensor b = operand("add_", *this, other);
   auto write = [&] {
     dispatch_number("add_", dtype(), [&]<class T>() {
@@ -92,6 +98,7 @@ const Tensor& Tensor::add_(const Tensor& other, double alpha) const {
 }
 
 const Tensor& Tensor::add_(double value) const {
+  kernels::check_number("add_", *this, value);
   auto write = [&] {
     dispatch_number("add_", dtype(), [&]<class T>() { kernels::map_into<T, T>(*this, *this, [v = static_cast<T>(value)](T x) { return x + v; }); });
   };
@@ -105,12 +112,13 @@ const Tensor& Tensor::mul_(const Tensor& other) const {
     dispatch_number("mul_", dtype(), [&]<class T>() { kernels::zip_into<T, T>(*this, *this, b, [](T x, T y) { return x * y; }); });
   };
   // The factor's gradient needs the elements that are about to be overwritten.
-  Tensor old = GradMode::enabled() && other.requires_grad() ? clone() : Tensor();
-  return in_place("mul_", *this, other, write, save(other, old), [](const Tensor& g, const Saved& s) { return g * s[0]; },
+  const Tensor old = GradMode::enabled() && other.requires_grad() ? clone() : Tensor();
+  return in_place("mul_", *this, other, write, save(other.is_same(*this) ? old : other, old), [](const Tensor& g, const Saved& s) { return g * s[0]; },
                   [](const Tensor& g, const Saved& s) { return g * s[1]; });
 }
 
 const Tensor& Tensor::mul_(double value) const {
+  kernels::check_number("mul_", *this, value);
   auto write = [&] {
     dispatch_number("mul_", dtype(), [&]<class T>() { kernels::map_into<T, T>(*this, *this, [v = static_cast<T>(value)](T x) { return x * v; }); });
   };

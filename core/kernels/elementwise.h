@@ -2,6 +2,8 @@
 #include <unroll/core/kernels/loops.h>
 #include <unroll/core/view.h>
 
+#include <cmath>
+
 /// Elementwise computation, unrecorded. `f` is a generic lambda on values; the dtype is resolved once, outside the loop.
 namespace unroll::kernels {
 
@@ -39,7 +41,13 @@ void zip_into(const Tensor& y, const Tensor& a, const Tensor& b, F f) {
 }
 
 inline void check_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
-  check<DTypeError>(a.dtype() == b.dtype(), "{}: dtypes {} and {} differ; convert one with to()", op, to_string(a.dtype()), to_string(b.dtype()));
+  check<DTypeError>(a.dtype() == b.dtype(), "{}: dtypes {} and {} differ; convert one with to()", op, a.dtype(), b.dtype());
+}
+
+/// An int64 tensor takes whole numbers only: 0.5 would silently become 0.
+inline void check_number(const char* op, const Tensor& x, double b) {
+  check<DTypeError>(x.dtype() != DType::Int64 || (b == std::trunc(b) && std::abs(b) < 0x1p63),
+                    "{}: {} is no int64; convert the tensor with to()", op, b);
 }
 
 /// f of every element of a floating tensor.

@@ -16,13 +16,15 @@ template <std::size_t N>
   return y;
 }
 
-// The next two are logf and sincosf of Cephes (S. Moshier) as PyTorch evaluates them eight at a time, in avx_mathfun.h by
-// J. Pommier and G. Garberoglio (zlib licence), for the arguments that occur here: no zero, infinity, NaN or negative number.
+// The next two are logf and sincosf of Cephes (S. Moshier) as PyTorch evaluates them eight at a time, in avx_mathfun.h
+// by J. Pommier and G. Garberoglio (zlib licence), for the arguments that occur here: no zero, infinity, NaN or
+// negative number.
 
 // ln u for u in [2^-24, 1]. With u = 2^e (1 + x) and 1 + x in [sqrt 1/2, sqrt 2): x - x^2/2 + x^3 P(x) + e ln 2.
 [[gnu::always_inline]] inline float log_of_unit(float u) {
-  static constexpr float kP[] = {7.0376836292e-2f, -1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f, 1.4249322787e-1f,
-                                 -1.6668057665e-1f, 2.0000714765e-1f, -2.4999993993e-1f, 3.3333331174e-1f};
+  static constexpr float kP[] = {7.0376836292e-2f,  -1.1514610310e-1f, 1.1676998740e-1f,
+                                 -1.2420140846e-1f, 1.4249322787e-1f,  -1.6668057665e-1f,
+                                 2.0000714765e-1f,  -2.4999993993e-1f, 3.3333331174e-1f};
   static constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;  // their sum is ln 2; e kLn2High is exact
   auto bits = std::bit_cast<std::int32_t>(u);
   float x = std::bit_cast<float>((bits & 0x007fffff) | 0x3f000000);  // in [1/2, 1)
@@ -41,7 +43,8 @@ struct SinCos {
   float sin, cos;
 };
 
-// For a in [0, 2 pi]. The nearest even multiple j of pi/4 is taken off in three parts of pi/4, each short enough for an exact product.
+// For a in [0, 2 pi]. The nearest even multiple j of pi/4 is taken off in three parts of pi/4, each short enough for an
+// exact product.
 [[gnu::always_inline]] inline SinCos sincos(float a) {
   static constexpr float kSin[] = {-1.9515295891e-4f, 8.3321608736e-3f, -1.6666654611e-1f};
   static constexpr float kCos[] = {2.443315711809948e-5f, -1.388731625493765e-3f, 4.166664568298827e-2f};
@@ -60,13 +63,14 @@ struct SinCos {
   return {j & 4 ? -sine : sine, (j + 2) & 4 ? -cosine : cosine};
 }
 
-// Box–Muller on blocks of 16: for j < 8, with r = sqrt(-2 ln(1 - x[j])) and a = 2 pi x[j + 8], x[j] becomes r cos a and x[j + 8]
-// becomes r sin a, scaled and shifted. What is left of n after whole blocks is not touched.
+// Box–Muller on blocks of 16: for j < 8, with r = sqrt(-2 ln(1 - x[j])) and a = 2 pi x[j + 8], x[j] becomes r cos a and
+// x[j + 8] becomes r sin a, scaled and shifted. What is left of n after whole blocks is not touched.
 [[gnu::always_inline]] inline void box_muller_blocks(float* x, std::int64_t n, float mean, float std) {
   for (float* end = x + n / 16 * 16; x != end; x += 16) {
     float r[8];
     for (int j = 0; j < 8; ++j) r[j] = -2.0f * log_of_unit(1.0f - x[j]);
-    for (float& one : r) one = std::sqrt(one);  // apart, as it may set errno, which would keep the others from running in vectors
+    for (float& one : r)
+      one = std::sqrt(one);  // apart, as it may set errno, which would keep the others from running in vectors
     for (int j = 0; j < 8; ++j) {
       SinCos t = sincos(2 * std::numbers::pi_v<float> * x[j + 8]);
       x[j] = std::fma(r[j] * t.cos, std, mean);
@@ -76,7 +80,8 @@ struct SinCos {
 }
 
 #ifdef __x86_64__
-// The same numbers: an fma is exact to the last bit in hardware as in software, but there it is a call into the C library.
+// The same numbers: an fma is exact to the last bit in hardware as in software, but there it is a call into the C
+// library.
 [[gnu::target("avx2,fma")]] void box_muller_avx2(float* x, std::int64_t n, float mean, float std) {
   box_muller_blocks(x, n, mean, std);
 }
@@ -138,7 +143,8 @@ void permutation(std::int64_t* x, std::int64_t n, Generator& g) {
     for (std::uint64_t i = 0; i + 1 < size; ++i) std::swap(x[i], x[i + g.random32() % (size - i)]);
     return;
   }
-  // From here on the remainder of 32 bits would be visibly uneven. The same shuffle inside out, as PyTorch 2.6 introduced it.
+  // From here on the remainder of 32 bits would be visibly uneven. The same shuffle inside out, as PyTorch 2.6
+  // introduced it.
   for (std::uint64_t i = 0; i < size; ++i) {
     std::uint64_t j = g.random64() % (i + 1);
     x[i] = x[j];

@@ -1,10 +1,10 @@
 #pragma once
-#include <unroll/core/random.h>
+#include <unroll/core/generator.h>
 
 /// The algorithms of PyTorch's CPU kernels on raw pointers; x holds n elements, `step` apart.
 ///
-/// Every number depends on each rounding, and the compiler that built PyTorch fused some multiplications and additions: exactly those
-/// are std::fma here. The rest must stay unfused, so this is to be compiled with -ffp-contract=off.
+/// Every number depends on each rounding, and the compiler that built PyTorch fused some multiplications and additions:
+/// exactly those are std::fma here. The rest must stay unfused, so this is to be compiled with -ffp-contract=off.
 namespace unroll::kernels {
 
 /// Uniform in [0, 1) with as many random bits as T has digits.
@@ -27,7 +27,8 @@ void uniform(T* x, std::int64_t n, std::int64_t step, T from, T to, Generator& g
 template <class T>
 void normal(T* x, std::int64_t n, std::int64_t step, double mean, double std, Generator& g);
 
-/// The same for n ≥ 16 contiguous elements, by Box–Muller in T on blocks of 16 uniform numbers: other draws, so other values.
+/// The same for n ≥ 16 contiguous elements, by Box–Muller in T on blocks of 16 uniform numbers: other draws, so other
+/// values.
 template <class T>
 void normal_blocks(T* x, std::int64_t n, T mean, T std, Generator& g);
 

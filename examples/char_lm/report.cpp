@@ -85,16 +85,15 @@ std::string line_chart(const std::string& title, const std::string& x_label, con
     svg += fmt::format(
         "<path d=\"M{:.1f} {:.1f}H{:.1f}\" stroke=\"#999\" stroke-dasharray=\"5 4\"/><text x=\"{:.1f}\" y=\"{:.1f}\" fill=\"#666\">{}</text>\n", kLeft,
         py(level.y), kWidth - kRight, kWidth - kRight + 8, py(level.y) + 4, level.name);
-  double legend = kTop + 14;
+  double legend = kWidth - kRight;  // grows to the left, beside the title
   for (const Curve& curve : curves) {
     if (curve.points.empty()) continue;
     std::string path;
     for (auto [x, y] : curve.points) path += fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", px(x), py(y));
     svg += fmt::format("<path d=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.6\" stroke-linejoin=\"round\"/>\n", path, curve.color);
-    double x = kWidth - kRight - 110;
-    svg += fmt::format("<path d=\"M{:.1f} {:.1f}h22\" stroke=\"{}\" stroke-width=\"2.5\"/><text x=\"{:.1f}\" y=\"{:.1f}\" fill=\"#222\">{}</text>\n", x, legend,
-                       curve.color, x + 28, legend + 4, curve.name);
-    legend += 18;
+    legend -= 40 + 7 * static_cast<double>(curve.name.size());
+    svg += fmt::format("<path d=\"M{:.1f} 22h22\" stroke=\"{}\" stroke-width=\"2.5\"/><text x=\"{:.1f}\" y=\"26\" fill=\"#222\">{}</text>\n", legend,
+                       curve.color, legend + 28, curve.name);
   }
   return svg + "</svg>\n";
 }

@@ -48,7 +48,7 @@ class Streams {
   unroll::Tensor data_;  // (length, N)
 };
 
-/// Bits per character of `test` under a character n-gram model of `train` with `order` characters of context: Witten–Bell's interpolation,
+/// Bits per character of `test` under a character n-gram model of `train` of that order, the number of characters it looks back: Witten–Bell's interpolation,
 ///   P(c | x·h) = (count(x·h·c) + kinds(x·h) · P(c | h)) / (count(x·h) + kinds(x·h)),
 /// where kinds counts the different successors; below order 0 stands 1/vocabulary. (Witten & Bell 1991, method C.)
 double ngram_bits(std::string_view train, std::string_view test, std::size_t order, std::size_t vocabulary);

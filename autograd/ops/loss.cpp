@@ -1,0 +1,181 @@
+#include <unroll/autograd/ops/activation.h>
+#include <unroll/autograd/ops/arithmetic.h>
+#include <unroll/autograd/ops/compare.h>
+#include <unroll/autograd/ops/index.h>
+#include <unroll/autograd/ops/loss.h>
+#include <unroll/autograd/ops/normalize.h>
+#include <unroll/autograd/ops/reduce.h>
+#include <unroll/autograd/ops/shape.h>
+#include <unroll/autograd/record.h>
+#include <unroll/core/kernels/elementwise.h>
+#include <unroll/core/kernels/index.h>
+
+#include <cmath>
+
+namespace unroll {
+namespace {
+
+Tensor reduce(const Tensor& loss, Reduction reduction) {
+  switch (reduction) {
+    case Reduction::None:
+      return loss;
+    case Reduction::Mean:
+      return mean(loss);
+    case Reduction::Sum:
+      return sum(loss);
+  }
+  detail::fail<ValueError>("loss: {} is no Reduction", static_cast<int>(reduction));
+}
+
+void check_alike(const char* op, const Tensor& input, const Tensor& target) {
+  check<ShapeError>(input.shape() == target.shape(), "{}: input of shape {} and target of shape {} differ", op,
+                    input.shape(), target.shape());
+  check<DTypeError>(input.is_floating_point(), "{}: expected float32 or float64, got {}", op, input.dtype());
+  kernels::check_same_dtype(op, input, target);
+}
+
+Tensor difference(const char* op, const Tensor& input, const Tensor& target) {
+  check_alike(op, input, target);
+  return input - target;
+}
+
+/// x² / 2 where |x| < δ, else δ (|x| − δ/2).   d/dx = x, cut off at −δ and δ
+Tensor huber(const Tensor& x, double delta) {
+  Tensor y = kernels::map("huber", x, [delta](auto v) {
+    auto size = std::abs(v), d = static_cast<decltype(v)>(delta);
+    return size < d ? size * size / 2 : d * (size - d / 2);
+  });
+  return record("huber", {x}, y, save(x),
+                [delta](const Tensor& g, const Saved& s) { return g * clamp(s[0], -delta, delta); });
+}
+
+}  // namespace
+
+Tensor mse_loss(const Tensor& input, const Tensor& target, const LossOptions& options) {
+  return reduce(square(difference("mse_loss", input, target)), options.reduction);
+}
+
+Tensor l1_loss(const Tensor& input, const Tensor& target, const LossOptions& options) {
+  return reduce(abs(difference("l1_loss", input, target)), options.reduction);
+}
+
+Tensor smooth_l1_loss(const Tensor& input, const Tensor& target, const SmoothL1LossOptions& options) {
+  check<ValueError>(options.beta >= 0, "smooth_l1_loss: beta = {} must not be negative", options.beta);
+  Tensor x = difference("smooth_l1_loss", input, target);
+  return reduce(options.beta > 0 ? huber(x, options.beta) / options.beta : abs(x), options.reduction);
+}
+
+Tensor huber_loss(const Tensor& input, const Tensor& target, const HuberLossOptions& options) {
+  check<ValueError>(options.delta > 0, "huber_loss: delta = {} must be positive", options.delta);
+  return reduce(huber(difference("huber_loss", input, target), options.delta), options.reduction);
+}
+
+Tensor binary_cross_entropy_with_logits(const Tensor& input, const Tensor& target,
+                                        const BCEWithLogitsLossOptions& options) {
+  constexpr const char* kOp = "binary_cross_entropy_with_logits";
+  check_alike(kOp, input, target);
+  auto check_factor = [&](const char* name, const Tensor& factor) {
+    if (!factor.defined()) return;
+    check<ShapeError>(broadcast(kOp, factor.shape(), input.shape()) == input.shape(),
+                      "{}: {} of shape {} does not broadcast to input's {}", kOp, name, factor.shape(), input.shape());
+    kernels::check_same_dtype(kOp, input, factor);
+  };
+  check_factor("weight", options.weight);
+  check_factor("pos_weight", options.pos_weight);
+
+  // −ln σ(x) = softplus(−x) and −ln(1 − σ(x)) = softplus(x): two terms that do not cancel, nor do their gradients. From
+  // 40 on, softplus(x) = x in double too.
+  Tensor positive = target * softplus(-input, 1, 40), negative = (1 - target) * softplus(input, 1, 40);
+  if (options.pos_weight.defined()) positive = positive * options.pos_weight;
+  Tensor loss = positive + negative;
+  if (options.weight.defined()) loss = loss * options.weight;
+  return reduce(loss, options.reduction);
+}
+
+namespace {
+
+// Dimension of the classes: input is (C), (N, C) or (N, C, d1, …).
+std::int64_t class_dim(const Tensor& input) { return input.dim() > 1; }
+
+void check_input(const char* op, const Tensor& input, const Tensor& weight) {
+  check<DTypeError>(input.is_floating_point(), "{}: input must be float32 or float64, got {}", op, input.dtype());
+  check<ShapeError>(input.dim() > 0, "{}: input is a scalar, expected (C), (N, C) or (N, C, d1, ...)", op);
+  if (!weight.defined()) return;
+  std::int64_t classes = input.size(class_dim(input));
+  check<ShapeError>(weight.shape() == Shape(classes), "{}: weight has shape {}, expected one for each of {} classes",
+                    op, weight.shape(), classes);
+  kernels::check_same_dtype(op, input, weight);
+}
+
+// Raises unless target holds a class, or ignore_index, for each sample of input.
+void check_classes(const char* op, const Tensor& input, const Tensor& target, std::int64_t ignore_index) {
+  check<DTypeError>(target.dtype() == DType::Int64, "{}: target holds classes, so it must be int64; got {}", op,
+                    target.dtype());
+  auto dim = static_cast<std::size_t>(class_dim(input));
+  Shape expected = input.shape();
+  expected.erase(dim);
+  check<ShapeError>(target.shape() == expected,
+                    "{}: input of shape {} and target of shape {}, expected {} for the target", op, input.shape(),
+                    target.shape(), expected);
+  Tensor counted = masked_fill(target, eq(target, static_cast<double>(ignore_index)), 0);
+  kernels::check_indices(op, "target", counted, dim, input.shape()[dim]);
+}
+
+// Σ weight·log_p over the classes.
+Tensor weighted_sum(const Tensor& log_p, const Tensor& weight) {
+  std::int64_t dim = class_dim(log_p);
+  if (!weight.defined()) return sum(log_p, dim);
+  Shape shape(static_cast<std::size_t>(log_p.dim() - dim), 1);  // (C, 1, …) broadcasts to (N, C, d1, …)
+  shape[0] = weight.size(0);
+  return sum(log_p * reshape(weight, shape), dim);
+}
+
+// The loss of checked class targets. With weight w and smoothing ε a sample's is
+//   −(1 − ε)·w[t]·log p[t] − ε/C·Σ w·log p.
+Tensor class_loss(const Tensor& log_p, const Tensor& target, const CrossEntropyOptions& options) {
+  std::int64_t dim = class_dim(log_p);
+  double smoothing = options.label_smoothing;
+  Tensor ignored = eq(target, static_cast<double>(options.ignore_index)), t = masked_fill(target, ignored, 0);
+  Tensor loss = -squeeze(gather(log_p, dim, unsqueeze(t, dim)), dim), weight;
+  if (options.weight.defined()) {
+    weight = reshape(index_select(options.weight, 0, reshape(t, {t.numel()})), t.shape());
+    loss = loss * weight;
+  }
+  if (smoothing > 0) {
+    double uniform = smoothing / static_cast<double>(log_p.size(dim));
+    loss = (1 - smoothing) * loss - uniform * weighted_sum(log_p, options.weight);
+  }
+  loss = masked_fill(loss, ignored, 0);
+  if (options.reduction != Reduction::Mean) return reduce(loss, options.reduction);
+  if (weight.defined()) return sum(loss) / sum(masked_fill(weight, ignored, 0));
+  return sum(loss) / static_cast<double>(t.numel() - sum(ignored).item<std::int64_t>());
+}
+
+}  // namespace
+
+Tensor nll_loss(const Tensor& input, const Tensor& target, const NLLLossOptions& options) {
+  check_input("nll_loss", input, options.weight);
+  check_classes("nll_loss", input, target, options.ignore_index);
+  return class_loss(input, target,
+                    {.weight = options.weight, .ignore_index = options.ignore_index, .reduction = options.reduction});
+}
+
+Tensor cross_entropy(const Tensor& input, const Tensor& target, const CrossEntropyOptions& options) {
+  double smoothing = options.label_smoothing;
+  check<ValueError>(smoothing >= 0 && smoothing <= 1, "cross_entropy: label_smoothing = {} must be in [0, 1]",
+                    smoothing);
+  check_input("cross_entropy", input, options.weight);
+  if (!target.is_floating_point()) {
+    check_classes("cross_entropy", input, target, options.ignore_index);
+    return class_loss(log_softmax(input, class_dim(input)), target, options);
+  }
+  check_alike("cross_entropy", input, target);
+  check<ValueError>(options.ignore_index < 0,
+                    "cross_entropy: ignore_index = {} does not go with targets that are probabilities",
+                    options.ignore_index);
+  std::int64_t dim = class_dim(input);
+  Tensor p = smoothing > 0 ? (1 - smoothing) * target + smoothing / static_cast<double>(input.size(dim)) : target;
+  return reduce(-weighted_sum(p * log_softmax(input, dim), options.weight), options.reduction);
+}
+
+}  // namespace unroll

@@ -1,0 +1,91 @@
+#pragma once
+#include <unroll/core/tensor.h>
+
+#pragma GCC visibility push(default)
+/// Losses with torch's names and numbers: `cross_entropy(input, target, {.ignore_index = 0, .label_smoothing = 0.1})`.
+/// They are differentiable in every floating argument. Shapes that do not fit raise ShapeError that names both; nothing
+/// broadcasts but weights.
+namespace unroll {
+
+/// What becomes of the losses of single elements: themselves, their mean, their sum.
+enum class Reduction : std::uint8_t { None, Mean, Sum };
+
+// -- Regression: input and target have one shape
+// -----------------------------------------------------------------------------------
+
+struct LossOptions {
+  Reduction reduction = Reduction::Mean;
+};
+
+/// (x − t)²
+Tensor mse_loss(const Tensor& input, const Tensor& target, const LossOptions& options = {});
+/// |x − t|; its derivative at 0 is 0.
+Tensor l1_loss(const Tensor& input, const Tensor& target, const LossOptions& options = {});
+
+struct SmoothL1LossOptions {
+  Reduction reduction = Reduction::Mean;
+  /// Where the parabola turns into lines. 0 is l1_loss; raises ValueError below.
+  double beta = 1;
+};
+
+/// (x − t)² / 2β where |x − t| < β, else |x − t| − β/2
+Tensor smooth_l1_loss(const Tensor& input, const Tensor& target, const SmoothL1LossOptions& options = {});
+
+struct HuberLossOptions {
+  Reduction reduction = Reduction::Mean;
+  /// Where the parabola turns into lines. Raises ValueError unless it is positive.
+  double delta = 1;
+};
+
+/// (x − t)² / 2 where |x − t| < δ, else δ (|x − t| − δ/2)
+Tensor huber_loss(const Tensor& input, const Tensor& target, const HuberLossOptions& options = {});
+
+// -- Classification
+// ----------------------------------------------------------------------------------------------------------------
+
+struct BCEWithLogitsLossOptions {
+  /// Factor of each element's loss; broadcasts to input's shape.
+  Tensor weight = {};
+  Reduction reduction = Reduction::Mean;
+  /// Factor of the first term, which weighs positive answers; broadcasts to input's shape.
+  Tensor pos_weight = {};
+};
+
+/// −t ln σ(x) − (1 − t) ln(1 − σ(x)) for probabilities t of input's shape.
+Tensor binary_cross_entropy_with_logits(const Tensor& input, const Tensor& target,
+                                        const BCEWithLogitsLossOptions& options = {});
+
+struct NLLLossOptions {
+  /// (C,), factor of each class's loss.
+  Tensor weight = {};
+  /// Targets of this value count for nothing, not even in the mean.
+  std::int64_t ignore_index = -100;
+  Reduction reduction = Reduction::Mean;
+};
+
+/// −weight[t] · input[t], where input holds logarithms of probabilities and target, Int64, the class t.
+///
+/// input is (C), (N, C) or (N, C, d1, …), and target the same without C. The mean is weighted: Σ losses / Σ weight[t],
+/// NaN if every target is ignored. Raises IndexError for a target outside [0, C) that is not ignore_index, DTypeError
+/// for one that is not Int64.
+Tensor nll_loss(const Tensor& input, const Tensor& target, const NLLLossOptions& options = {});
+
+struct CrossEntropyOptions {
+  /// (C,), factor of each class's loss.
+  Tensor weight = {};
+  /// Targets of this value count for nothing, not even in the mean. Only for targets that are classes.
+  std::int64_t ignore_index = -100;
+  Reduction reduction = Reduction::Mean;
+  /// ε in [0, 1]: the target's probabilities are mixed with ε of the uniform distribution.
+  double label_smoothing = 0;
+};
+
+/// nll_loss of log_softmax(input) over the classes: input holds unnormalized logits. Shapes and errors are those of
+/// nll_loss.
+///
+/// A floating target has input's shape and holds probabilities p of all classes; the loss is −Σ weight · p ·
+/// log_softmax(input), and the mean divides by the number of samples. It goes with no ignore_index ≥ 0 (ValueError).
+Tensor cross_entropy(const Tensor& input, const Tensor& target, const CrossEntropyOptions& options = {});
+
+}  // namespace unroll
+#pragma GCC visibility pop

@@ -1,0 +1,22 @@
+#pragma once
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#pragma GCC visibility push(default)
+/// Whole files. All errors are IoErrors that hold the path, the system call and what it said.
+namespace unroll::io {
+
+/// Makes `path` hold `bytes`, whatever happens meanwhile: at each moment, also after a crash or a power failure, the
+/// path leads to the old file or to all of the new one, and once this has returned to the new one. An error leaves the
+/// old file as it was.
+///
+/// A symbolic link is followed and stays; an existing file keeps its permissions. Processes that write to the same path
+/// at the same time wait for each other. What is no ordinary file (a device, a pipe) is written directly.
+void write_atomically(const std::filesystem::path& path, std::string_view bytes);
+
+/// The contents of an ordinary file.
+std::string read_file(const std::filesystem::path& path);
+
+}  // namespace unroll::io
+#pragma GCC visibility pop

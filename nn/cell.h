@@ -1,0 +1,124 @@
+#pragma once
+#include <unroll/autograd/ops/shape.h>
+#include <unroll/nn/module.h>
+
+#include <array>
+#include <concepts>
+#include <tuple>
+
+#pragma GCC visibility push(default)
+/// What a recurrent cell is, and the state it hands from step to step.
+namespace unroll::nn {
+
+/// A Tensor, or a struct of Tensors that names them once. Its first member is the cell's output:
+///
+///     struct LSTMState {
+///       Tensor h, c;
+///       static constexpr auto fields = std::tuple{&LSTMState::h, &LSTMState::c};
+///     };
+///
+/// Each tensor is (N, width) in a cell, (L·D, N, width) in a layer, without N when the input has no batch. A state of
+/// undefined tensors, `{}`, stands for zeros.
+template <class S>
+concept CellState = std::same_as<S, Tensor> ||
+    (std::default_initializable<S>&& requires { std::tuple_size_v<decltype(S::fields)>; });
+
+/// Module with `cell(x, state) → state`, made from (input_size, hidden_size, …); Recurrent lifts it into a layer. It
+/// may have
+///   Shape state_widths() const       the width of each tensor of its state, where it is not hidden_size
+///   static constexpr const char* kLayer    what the layer's errors begin with: "lstm"
+template <class C>
+concept Cell = std::derived_from<C, Module> && CellState<typename C::State> &&
+    requires(const C& cell, const Tensor& x, const typename C::State& state) {
+  { cell(x, state) } -> std::convertible_to<typename C::State>;
+};
+
+// -- A state's tensors
+// ---------------------------------------------------------------------------------------------------------------
+
+/// Pointers to them, in order.
+template <class S>
+requires CellState<std::remove_const_t<S>>
+constexpr auto state_tensors(S& state) {
+  if constexpr (std::same_as<std::remove_const_t<S>, Tensor>)
+    return std::array{&state};
+  else
+    return std::apply([&](auto... field) { return std::array{&(state.*field)...}; }, S::fields);
+}
+
+template <CellState S>
+constexpr std::size_t state_size = std::tuple_size_v<decltype(state_tensors(std::declval<S&>()))>;
+
+/// The state whose tensor number i is f(i).
+template <CellState S, class F>
+S make_state(F f) {
+  S state;
+  auto tensors = state_tensors(state);
+  for (std::size_t i = 0; i < tensors.size(); ++i) *tensors[i] = f(i);
+  return state;
+}
+
+/// f of each tensor.
+template <CellState S, class F>
+S map_state(const S& state, F f) {
+  auto tensors = state_tensors(state);
+  return make_state<S>([&](std::size_t i) { return f(*tensors[i]); });
+}
+
+/// The same values without history: what one chunk of truncated backpropagation through time hands to the next.
+template <CellState S>
+S detach(const S& state) {
+  return map_state(state, [](const Tensor& s) { return s.detach(); });
+}
+
+/// States (…) → their tensors stacked, (K, …).
+template <CellState S>
+S stack_states(const std::vector<S>& states) {
+  return make_state<S>([&](std::size_t i) {
+    std::vector<Tensor> tensors;
+    for (const S& state : states) tensors.push_back(*state_tensors(state)[i]);
+    return stack(tensors);
+  });
+}
+
+/// The output of a cell that has just stepped to `state`.
+template <CellState S>
+const Tensor& output_of(const S& state) {
+  return *state_tensors(state)[0];
+}
+
+namespace detail {
+/// What a cell or a layer of them expects of its arguments.
+struct CallRules {
+  const char* op;              // the first word of every error
+  std::int64_t input_size;     // the last dimension of x
+  std::int64_t batched_rank;   // the rank of x with a batch; one less without
+  std::int64_t batch_dim;      // of x, if it has one
+  Shape leading;               // of each state tensor: (L·D) in a layer, () in a cell
+  Shape widths;                // the last dimension of each state tensor
+  std::optional<DType> dtype;  // of the parameters
+  /// The shape of each state tensor but for its width.
+  Shape state_lead(const Tensor& x) const;
+};
+
+/// Raises, in this order: ShapeError for the rank of x, ValueError for a state given in part, ShapeError for the ranks
+/// of the state, the features of x, the sizes of the state (of which none may broadcast), DTypeError unless all have
+/// the dtype of the parameters.
+void check_call(const CallRules& rules, const Tensor& x, std::span<const Tensor* const> state);
+
+/// `state`, or zeros in its place, after check_call.
+template <CellState S>
+S checked_state(const CallRules& rules, const Tensor& x, const S& state) {
+  std::array<const Tensor*, state_size<S>> tensors = state_tensors(state);
+  check_call(rules, x, tensors);
+  if (tensors[0]->defined()) return state;
+  return make_state<S>([&](std::size_t i) {
+    Shape shape = rules.state_lead(x);
+    shape.push_back(rules.widths[i]);
+    return zeros(std::move(shape), x.dtype());
+  });
+}
+}  // namespace detail
+
+}  // namespace unroll::nn
+#pragma GCC visibility pop

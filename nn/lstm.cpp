@@ -1,0 +1,18 @@
+#include <unroll/nn/lstm.h>
+
+namespace unroll::nn {
+
+template class Recurrent<LSTMCell>;
+
+LSTM::LSTM(std::int64_t input_size_, std::int64_t hidden_size_, const LSTMOptions& options)
+    : Recurrent(input_size_, hidden_size_,
+                {.num_layers = options.num_layers,
+                 .batch_first = options.batch_first,
+                 .dropout = options.dropout,
+                 .bidirectional = options.bidirectional},
+                LSTMCellOptions{.bias = options.bias, .dtype = options.dtype, .proj_size = options.proj_size}),
+      bias(options.bias), proj_size(options.proj_size) {}
+
+std::string LSTM::extra_repr() const { return describe(proj_size, bias); }
+
+}  // namespace unroll::nn

@@ -1,0 +1,215 @@
+#include <unroll/autograd/grad_mode.h>
+#include <unroll/autograd/node.h>
+#include <unroll/core/kernels/copy.h>
+#include <unroll/nn/module.h>
+
+#include <algorithm>
+#include <iterator>
+#include <ostream>
+#include <unordered_map>
+
+namespace unroll::nn {
+
+// -- Members
+// -------------------------------------------------------------------------------------------------------------------------
+
+bool Module::has_member(std::string_view name) const {
+  return std::ranges::any_of(members_, [&](const Member& m) {
+    if (!m.merged) return m.name == name;
+    return name.ends_with(m.name) && m.module->has_member(name.substr(0, name.size() - m.name.size()));
+  });
+}
+
+void Module::check_name(const std::string& name) const {
+  check<ValueError>(!name.empty(), "add: the name of a member of {} is empty", type_name());
+  check<ValueError>(name.find('.') == std::string::npos,
+                    "add: \"{}\" contains '.', which separates a module from its member", name);
+  check<ValueError>(!has_member(name), "add: {} already has a member \"{}\"", type_name(), name);
+}
+
+void Module::add(std::string name, Tensor& tensor, Kind kind) {
+  check_name(name);
+  if (kind == Kind::Parameter && tensor.defined()) {
+    check<ValueError>(tensor.is_leaf(), "add: the parameter \"{}\" was computed; detach() it first", name);
+    tensor.requires_grad_();
+  }
+  members_.push_back({std::move(name), &tensor, nullptr, kind});
+}
+
+void Module::add(std::string name, Module& module) {
+  check_name(name);
+  members_.push_back({std::move(name), nullptr, &module});
+}
+
+void Module::add_members_of(Module& module, std::string suffix) {
+  for (const Member& m : module.members_) check_name(m.name + suffix);
+  members_.push_back({std::move(suffix), nullptr, &module, Kind::Parameter, true});
+}
+
+void Module::visit(const std::string& prefix, const std::string& suffix, const Visit& f) const {
+  for (Kind kind : {Kind::Parameter, Kind::Buffer})
+    for (const Member& m : members_)
+      if (m.tensor && m.kind == kind && m.tensor->defined()) f(prefix + m.name + suffix, *m.tensor, kind);
+  for (const Member& m : members_)
+    if (m.module)
+      m.merged ? m.module->visit(prefix, m.name, f) : m.module->visit(prefix + m.name + suffix + '.', "", f);
+}
+
+NamedTensors Module::unique(Kind kind) const {
+  NamedTensors found;
+  visit("", "", [&](std::string name, Tensor& tensor, Kind its) {
+    if (its == kind && std::ranges::none_of(found, [&](const auto& other) { return other.second.is_same(tensor); }))
+      found.emplace_back(std::move(name), tensor);
+  });
+  return found;
+}
+
+NamedTensors Module::named_parameters() const { return unique(Kind::Parameter); }
+NamedTensors Module::named_buffers() const { return unique(Kind::Buffer); }
+
+std::vector<Tensor> Module::parameters() const {
+  std::vector<Tensor> found;
+  for (auto& [name, tensor] : named_parameters()) found.push_back(std::move(tensor));
+  return found;
+}
+
+void Module::add_modules(const std::string& prefix, const std::string& suffix, bool recurse,
+                         NamedModules& found) const {
+  for (const Member& m : members_) {
+    if (!m.module) continue;
+    if (m.merged) {
+      m.module->add_modules(prefix, m.name, recurse, found);
+      continue;
+    }
+    std::string name = prefix + m.name + suffix;
+    found.emplace_back(name, m.module);
+    if (recurse) m.module->add_modules(name + '.', "", true, found);
+  }
+}
+
+NamedModules Module::named_children() const {
+  NamedModules found;
+  add_modules("", "", false, found);
+  return found;
+}
+
+NamedModules Module::named_modules() {
+  NamedModules found{{"", this}};
+  add_modules("", "", true, found);
+  return found;
+}
+
+// -- State
+// ---------------------------------------------------------------------------------------------------------------------------
+
+Module& Module::train(bool mode) {
+  training_ = mode;
+  for (const Member& m : members_)
+    if (m.module) m.module->train(mode);
+  return *this;
+}
+
+std::optional<DType> Module::dtype() const {
+  for (const Member& m : members_)
+    if (m.tensor && m.kind == Kind::Parameter && m.tensor->defined()) return m.tensor->dtype();
+  for (const Member& m : members_)
+    if (m.module)
+      if (std::optional<DType> found = m.module->dtype()) return found;
+  return {};
+}
+
+namespace {
+// x becomes what `converted` is, and stays the same tensor. A backward that still needs its old values finds a newer
+// version.
+void become(const Tensor& x, const Tensor& converted) {
+  unroll::detail::Body& body = x.body();
+  converted.body().storage->version = x.version() + 1;
+  converted.body().storage->last_write = "to";
+  body.storage->views -= body.is_view;
+  body.is_view = false;
+  body.storage = converted.body().storage;
+  body.strides = converted.strides();
+  body.offset = converted.body().offset;
+  body.dtype = converted.dtype();
+  body.contiguous = converted.is_contiguous();
+  if (body.grad_slot) body.grad_slot->dtype = converted.dtype();
+}
+}  // namespace
+
+Module& Module::to(DType dtype) {
+  check<DTypeError>(is_floating(dtype), "to: a module can be float32 or float64, got {}", dtype);
+  // All is converted before anything is replaced: memory may run out.
+  std::vector<std::pair<Tensor, Tensor>> pairs;
+  auto convert = [&](const Tensor& x) {
+    bool done = std::ranges::any_of(pairs, [&](const auto& pair) { return pair.first.is_same(x); });
+    if (x.defined() && x.is_floating_point() && x.dtype() != dtype && !done)
+      pairs.emplace_back(x, kernels::cast(x, dtype));
+  };
+  visit("", "", [&](const std::string&, const Tensor& tensor, Kind) {
+    convert(tensor);
+    convert(tensor.grad());
+  });
+  for (const auto& [x, converted] : pairs) become(x, converted);
+  return *this;
+}
+
+Module& Module::requires_grad_(bool requires_grad) {
+  for (const Tensor& p : parameters()) p.requires_grad_(requires_grad);
+  return *this;
+}
+
+void Module::zero_grad(bool set_to_none) {
+  NoGrad guard;
+  for (const Tensor& p : parameters()) {
+    if (set_to_none)
+      p.set_grad({});
+    else if (p.grad().defined())
+      p.grad().detach().zero_();
+  }
+}
+
+NamedTensors Module::state_dict() const {
+  NamedTensors state;
+  visit("", "",
+        [&](std::string name, const Tensor& tensor, Kind) { state.emplace_back(std::move(name), tensor.detach()); });
+  return state;
+}
+
+IncompatibleKeys Module::load_state_dict(const NamedTensors& state, bool strict) {
+  std::unordered_map<std::string_view, const Tensor*> given;
+  for (const auto& [name, tensor] : state)
+    if (tensor.defined()) given.emplace(name, &tensor);
+
+  IncompatibleKeys keys;
+  std::vector<std::string> wrong_shapes;
+  std::vector<std::pair<Tensor, Tensor>> copies;  // to, from
+  visit("", "", [&](const std::string& name, const Tensor& tensor, Kind) {
+    auto found = given.extract(name);
+    if (!found)
+      keys.missing_keys.push_back(name);
+    else if (found.mapped()->shape() != tensor.shape())
+      wrong_shapes.push_back(fmt::format("\"{}\" is {}, expected {}", name, found.mapped()->shape(), tensor.shape()));
+    else
+      copies.emplace_back(tensor, *found.mapped());
+  });
+  for (const auto& [name, tensor] : state)
+    if (given.contains(name)) keys.unexpected_keys.push_back(name);
+
+  auto list = [](const char* what, const std::vector<std::string>& items, const char* quote) {
+    std::string text;
+    for (const std::string& item : items)
+      text += fmt::format("{}{}{}{}", text.empty() ? what : ", ", quote, item, quote);
+    return text;
+  };
+  std::string text = list("\n  differing shapes: ", wrong_shapes, "");
+  if (strict)
+    text +=
+        list("\n  missing keys: ", keys.missing_keys, "\"") + list("\n  unexpected keys: ", keys.unexpected_keys, "\"");
+  check<ValueError>(text.empty(), "load_state_dict: the state does not fit {}:{}", type_name(), text);
+
+  NoGrad guard;
+  for (const auto& [to, from] : copies) to.copy_(from);
+  return keys;
+}
+
+}  // namespace unroll::nn

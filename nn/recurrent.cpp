@@ -1,0 +1,49 @@
+#include <fmt/format.h>
+#include <unroll/nn/recurrent.h>
+
+namespace unroll::nn {
+
+RecurrentBase::RecurrentBase(const char* op, std::int64_t input_size_, std::int64_t hidden_size_,
+                             const RecurrentOptions& options)
+    : input_size(input_size_), hidden_size(hidden_size_), num_layers(options.num_layers),
+      batch_first(options.batch_first), dropout(options.dropout), bidirectional(options.bidirectional), op_(op) {
+  check<ValueError>(dropout >= 0 && dropout <= 1,
+                    "{}: dropout must be in [0, 1], the probability of dropping an element, got {}", op, dropout);
+  check<ValueError>(hidden_size > 0, "{}: hidden_size must be positive, got {}", op, hidden_size);
+  check<ValueError>(num_layers > 0, "{}: num_layers must be positive, got {}", op, num_layers);
+  check<ValueError>(input_size >= 0, "{}: input_size must not be negative, got {}", op, input_size);
+}
+
+std::size_t RecurrentBase::index_of(std::int64_t layer, std::int64_t direction) const {
+  check<IndexError>(layer >= 0 && layer < num_layers, "{}: there is no layer {} among {}", op_, layer, num_layers);
+  check<IndexError>(direction >= 0 && direction < num_directions(), "{}: there is no direction {} among {}", op_,
+                    direction, num_directions());
+  return static_cast<std::size_t>(layer * num_directions() + direction);
+}
+
+std::string RecurrentBase::suffix(std::int64_t layer, std::int64_t direction) const {
+  return fmt::format("_l{}{}", layer, direction == 1 ? "_reverse" : "");
+}
+
+Tensor RecurrentBase::to_time_major(const Tensor& x) const {
+  Tensor y = x.dim() == 2 ? unsqueeze(x, 1) : batch_first ? transpose(x, 0, 1) : x;
+  check<ShapeError>(y.size(0) > 0, "{}: the sequence length must be > 0, got an input of shape {}", op_, x.shape());
+  return y;
+}
+
+Tensor RecurrentBase::from_time_major(const Tensor& y, const Tensor& x) const {
+  return x.dim() == 2 ? squeeze(y, 1) : batch_first ? transpose(y, 0, 1) : y;
+}
+
+std::string RecurrentBase::describe(std::int64_t proj_size, bool bias) const {
+  std::string text = fmt::format("{}, {}", input_size, hidden_size);
+  if (proj_size != 0) text += fmt::format(", proj_size={}", proj_size);
+  if (num_layers != 1) text += fmt::format(", num_layers={}", num_layers);
+  if (!bias) text += ", bias=False";
+  if (batch_first) text += ", batch_first=True";
+  if (dropout != 0) text += fmt::format(", dropout={}", detail::python(dropout));
+  if (bidirectional) text += ", bidirectional=True";
+  return text;
+}
+
+}  // namespace unroll::nn

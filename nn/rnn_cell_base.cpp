@@ -1,0 +1,47 @@
+#include <fmt/format.h>
+#include <unroll/nn/init.h>
+#include <unroll/nn/rnn_cell_base.h>
+
+#include <cmath>
+
+namespace unroll::nn {
+
+RNNCellBase::RNNCellBase(const char* op, std::int64_t input_size_, std::int64_t hidden_size_, std::int64_t gates,
+                         std::int64_t output_size, bool bias_, DType dtype)
+    : input_size(input_size_), hidden_size(hidden_size_), bias(bias_), op_(op), gates_(gates),
+      output_size_(output_size) {
+  check<ValueError>(input_size >= 0, "{}: input_size must not be negative, got {}", op, input_size);
+  check<ValueError>(hidden_size >= 0, "{}: hidden_size must not be negative, got {}", op, hidden_size);
+  std::int64_t rows = checked_mul(gates, hidden_size);
+  weight_ih = empty({rows, input_size}, dtype);
+  weight_hh = empty({rows, output_size}, dtype);
+  if (bias) bias_ih = empty(rows, dtype);
+  if (bias) bias_hh = empty(rows, dtype);
+  add("weight_ih", weight_ih);
+  add("weight_hh", weight_hh);
+  add("bias_ih", bias_ih);
+  add("bias_hh", bias_hh);
+}
+
+void RNNCellBase::reset_parameters() {
+  double bound = hidden_size > 0 ? 1 / std::sqrt(static_cast<double>(hidden_size)) : 0;
+  for (const Tensor& p : parameters()) init::uniform_(p, -bound, bound);
+}
+
+std::string RNNCellBase::extra_repr() const {
+  return fmt::format("{}, {}{}", input_size, hidden_size, bias ? "" : ", bias=False");
+}
+
+void RNNCellBase::check_weights() const {
+  auto check_shape = [&](const char* name, const Tensor& weight, const Shape& expected) {
+    check<ShapeError>(weight.shape() == expected, "{}: {} has been replaced by one of shape {}, expected {}", op_, name,
+                      weight.shape(), expected);
+  };
+  std::int64_t rows = gates_ * hidden_size;
+  check_shape("weight_ih", weight_ih, {rows, input_size});
+  check_shape("weight_hh", weight_hh, {rows, output_size_});
+  if (bias_ih.defined()) check_shape("bias_ih", bias_ih, rows);
+  if (bias_hh.defined()) check_shape("bias_hh", bias_hh, rows);
+}
+
+}  // namespace unroll::nn

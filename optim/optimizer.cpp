@@ -1,0 +1,200 @@
+#include <unroll/core/kernels/copy.h>
+#include <unroll/optim/optimizer.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+namespace unroll::optim {
+namespace {
+
+std::string names_of(const Options& options) {
+  std::string names;
+  for (const auto& [name, value] : options) names += (names.empty() ? "" : ", ") + name;
+  return names;
+}
+
+// How often the state says that its parameter has been moved.
+std::int64_t step_count(const char* op, std::int64_t index, const Tensor& step) {
+  check<ShapeError>(step.numel() == 1, "{}: the step of parameter {} has shape {}, expected one element", op, index,
+                    step.shape());
+  double count = step.item();
+  check<ValueError>(count >= 0 && count < 0x1p53 && count == std::floor(count), "{}: the step of parameter {} is {}",
+                    op, index, count);
+  return static_cast<std::int64_t>(count);
+}
+
+}  // namespace
+
+double ParamGroup::operator[](std::string_view name) const {
+  auto found = options.find(name);
+  check<ValueError>(found != options.end(), "param_groups: no option '{}' among {}", name, names_of(options));
+  return found->second;
+}
+
+double& ParamGroup::operator[](std::string_view name) {
+  static_cast<void>(std::as_const(*this)[name]);
+  return options.find(name)->second;
+}
+
+Optimizer::Optimizer(const char* name, std::vector<std::string> state_names, Options defaults)
+    : name_(name), state_names_(std::move(state_names)), defaults_(std::move(defaults)) {}
+
+void Optimizer::add_param_groups(const std::vector<ParamGroup>& groups) {
+  for (const ParamGroup& group : groups) add_param_group(group);
+  check<ValueError>(!state_.empty(), "{}: got no parameters", name_);
+}
+
+void Optimizer::add_param_group(const ParamGroup& group) {
+  std::set<const detail::Body*> known;
+  for (const ParamGroup& g : groups_)
+    for (const Tensor& param : g.params) known.insert(&param.body());
+  for (const Tensor& param : group.params) {
+    check<ValueError>(param.defined(), "{}: a parameter is undefined", name_);
+    check<ValueError>(param.is_leaf(), "{}: the parameter of shape {} was computed, expected a leaf", name_,
+                      param.shape());
+    check<ValueError>(known.insert(&param.body()).second, "{}: the parameter of shape {} appears more than once", name_,
+                      param.shape());
+  }
+  ParamGroup complete{group.params, defaults_};
+  for (const auto& [option, value] : group.options) {
+    check<ValueError>(defaults_.contains(option), "{}: no option '{}' among {}", name_, option, names_of(defaults_));
+    complete.options.insert_or_assign(option, value);
+  }
+  validate(complete);
+  groups_.reserve(groups_.size() + 1);
+  state_.resize(state_.size() + group.params.size());
+  groups_.push_back(std::move(complete));
+}
+
+void Optimizer::zero_grad(bool set_to_none) const {
+  NoGrad no_grad;
+  for (const ParamGroup& group : groups_)
+    for (const Tensor& param : group.params) {
+      Tensor grad = param.grad();
+      if (!grad.defined()) continue;
+      if (set_to_none) {
+        param.set_grad(Tensor());
+      } else if (grad.requires_grad() || !grad.is_contiguous()) {  // it came with create_graph, or is an expanded view
+        param.set_grad(zeros_like(param));
+      } else {
+        grad.zero_();
+      }
+    }
+}
+
+void Optimizer::step() {
+  NoGrad no_grad;
+  // All that can fail comes before anything moves, taking memory included.
+  std::vector<Update> updates;
+  std::vector<std::pair<const Tensor*, State*>> targets;
+  std::size_t index = 0;
+  for (const ParamGroup& group : groups_)
+    for (const Tensor& param : group.params) {
+      State& state = state_[index++];
+      Tensor grad = param.grad();
+      if (!grad.defined()) continue;
+      check<DTypeError>(param.is_floating_point(), "{}: parameter {} is {}, expected floating point", name_, index - 1,
+                        param.dtype());
+      detail::before_write(param, name_);
+      auto check_like = [&](std::string_view what, const Tensor& x) {
+        if (!x.defined()) return;
+        check<DTypeError>(x.dtype() == param.dtype(), "{}: {} of parameter {} is {}, the parameter {}", name_, what,
+                          index - 1, x.dtype(), param.dtype());
+        check<ShapeError>(x.shape() == param.shape(), "{}: {} of parameter {} has shape {}, the parameter {}", name_,
+                          what, index - 1, x.shape(), param.shape());
+      };
+      check_like("the gradient", grad);
+      for (std::size_t k = 0; k < state_names_.size(); ++k) check_like(state_names_[k], state.tensors[k]);
+      State next = state;
+      bool first = extend(next, group, param);
+      updates.push_back({group, kernels::contiguous(param), kernels::contiguous(grad), std::move(next), first});
+      targets.emplace_back(&param, &state);
+    }
+  for (std::size_t i = 0; i < updates.size(); ++i) {
+    auto [param, state] = targets[i];
+    Update& u = updates[i];
+    update(u);
+    if (!u.param.is_same(*param)) kernels::copy(*param, u.param);
+    kernels::wrote(*param, name_);
+    *state = std::move(u.state);
+  }
+}
+
+StateDict Optimizer::state_dict() const {
+  StateDict dict;
+  std::int64_t index = 0;
+  for (const ParamGroup& group : groups_) {
+    StateDict::Group& g = dict.param_groups.emplace_back();
+    g.options = group.options;
+    for (std::size_t i = 0; i < group.params.size(); ++i) g.params.push_back(index++);
+  }
+  for (std::size_t i = 0; i < state_.size(); ++i) {
+    std::map<std::string, Tensor> named;
+    // A float32 scalar, as torch has it: exact up to 2²⁴.
+    if (state_[i].step > 0) named.emplace("step", scalar(static_cast<double>(state_[i].step)));
+    for (std::size_t k = 0; k < state_names_.size(); ++k)
+      if (state_[i].tensors[k].defined()) named.emplace(state_names_[k], state_[i].tensors[k]);
+    if (!named.empty()) dict.state.emplace(static_cast<std::int64_t>(i), std::move(named));
+  }
+  return dict;
+}
+
+Optimizer::Prepared Optimizer::prepare(const StateDict& dict) const {
+  check<ValueError>(dict.param_groups.size() == groups_.size(),
+                    "{}: the state has {} parameter groups, the optimizer {}", name_, dict.param_groups.size(),
+                    groups_.size());
+  Prepared prepared{{}, std::vector<State>(state_.size())};
+  // Numbers of parameters in the state may be any; what counts is their order.
+  struct Place {
+    std::size_t index, group;
+    const Tensor& param;
+  };
+  std::map<std::int64_t, Place> places;
+  for (std::size_t g = 0; g < groups_.size(); ++g) {
+    const StateDict::Group& saved = dict.param_groups[g];
+    check<ValueError>(saved.params.size() == groups_[g].params.size(),
+                      "{}: group {} of the state has {} parameters, that of the optimizer {}", name_, g,
+                      saved.params.size(), groups_[g].params.size());
+    for (const auto& [option, value] : defaults_)
+      check<ValueError>(saved.options.contains(option), "{}: group {} of the state has no option '{}'", name_, g,
+                        option);
+    prepared.options.push_back(saved.options);
+    for (std::size_t i = 0; i < saved.params.size(); ++i) {
+      bool is_new = places.try_emplace(saved.params[i], Place{places.size(), g, groups_[g].params[i]}).second;
+      check<ValueError>(is_new, "{}: the state has two parameters of number {}", name_, saved.params[i]);
+    }
+  }
+  for (const auto& [number, named] : dict.state) {
+    auto place = places.find(number);
+    check<ValueError>(place != places.end(), "{}: the state has a parameter {} that is in none of its groups", name_,
+                      number);
+    const auto& [index, g, param] = place->second;
+    State& state = prepared.state[index];
+    for (const auto& [name, tensor] : named) {
+      if (name == "step") {
+        state.step = step_count(name_, number, tensor);
+        continue;
+      }
+      auto known = std::find(state_names_.begin(), state_names_.end(), name);
+      check<ValueError>(known != state_names_.end(), "{}: the state of parameter {} has an unknown '{}'", name_, number,
+                        name);
+      check<ShapeError>(tensor.shape() == param.shape(), "{}: {} of parameter {} has shape {}, the parameter {}", name_,
+                        name, number, tensor.shape(), param.shape());
+      Tensor copy = empty_like(param);
+      kernels::copy(copy, tensor);
+      state.tensors[static_cast<std::size_t>(known - state_names_.begin())] = std::move(copy);
+    }
+    State complete = state;
+    check<ValueError>(!extend(complete, ParamGroup{{}, prepared.options[g]}, param),
+                      "{}: the state of parameter {} is incomplete", name_, number);
+  }
+  return prepared;
+}
+
+void Optimizer::load(Prepared&& prepared) noexcept {
+  for (std::size_t g = 0; g < groups_.size(); ++g) groups_[g].options = std::move(prepared.options[g]);
+  state_ = std::move(prepared.state);
+}
+
+}  // namespace unroll::optim

@@ -1,0 +1,244 @@
+// Graphs a million nodes deep on a small stack, threads that share parameters, memory that runs out.
+#include <doctest/doctest.h>
+#include <pthread.h>
+#include <unroll/autograd/engine.h>
+#include <unroll/autograd/grad_mode.h>
+#include <unroll/autograd/ops/activation.h>
+#include <unroll/autograd/ops/arithmetic.h>
+#include <unroll/autograd/ops/reduce.h>
+#include <unroll/autograd/record.h>
+#include <unroll/core/alloc.h>
+#include <unroll/core/random.h>
+
+#include <atomic>
+#include <cmath>
+#include <exception>
+#include <functional>
+#include <thread>
+
+using namespace unroll;
+
+namespace {
+
+using Values = std::vector<double>;
+
+Values of(const Tensor& x) { return x.to_vector<double>(); }
+
+// Runs f in a thread with a stack of 256 KiB and raises here what it raised there.
+void on_small_stack(std::function<void()> f) {
+  std::exception_ptr raised;
+  std::pair<std::function<void()>*, std::exception_ptr*> argument{&f, &raised};
+  pthread_attr_t attributes;
+  REQUIRE(pthread_attr_init(&attributes) == 0);
+  REQUIRE(pthread_attr_setstacksize(&attributes, 256 << 10) == 0);
+  auto body = [](void* p) -> void* {
+    auto& [work, error] = *static_cast<decltype(argument)*>(p);
+    try {
+      (*work)();
+    } catch (...) {
+      *error = std::current_exception();
+    }
+    return nullptr;
+  };
+  pthread_t thread;
+  REQUIRE(pthread_create(&thread, &attributes, body, &argument) == 0);
+  pthread_attr_destroy(&attributes);
+  pthread_join(thread, nullptr);
+  if (raised) std::rethrow_exception(raised);
+}
+
+struct Live {
+  alloc::Counters counters = alloc::counters();
+  bool operator==(const Live& other) const {
+    return counters.live_bytes == other.counters.live_bytes && counters.live_tensors == other.counters.live_tensors &&
+           counters.live_nodes == other.counters.live_nodes;
+  }
+};
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int kDeep = 50'000;  // each node costs several times as much; recursion would still not get far
+#else
+constexpr int kDeep = 1'000'000;
+#endif
+
+}  // namespace
+
+TEST_CASE("a million nodes: built, walked back and destroyed on a small stack") {
+  Live before;
+  on_small_stack([] {
+    Tensor x = scalar(1, DType::Float64).requires_grad_();
+    {
+      Tensor y = x;
+      for (int i = 0; i < kDeep; ++i) y = y * 0.5 + x;  // two nodes each
+      CHECK(y.item() == 2);
+      y.backward();
+      CHECK(x.grad().item() == doctest::Approx(2));
+    }
+    {
+      Tensor y = x;
+      for (int i = 0; i < kDeep; ++i) y = tanh(y);
+      y = Tensor();  // never walked
+    }
+    {
+      Tensor y = x;
+      for (int i = 0; i < kDeep / 10; ++i) y = y * x;
+      Tensor d = grad({y}, {x}, {.create_graph = true})[0];
+      CHECK(d.item() == kDeep / 10 + 1);
+      CHECK(grad({d}, {x})[0].item() == doctest::Approx(static_cast<double>(kDeep / 10 + 1) * (kDeep / 10)));
+    }
+    try {  // unwinding destroys, too
+      Tensor y = x;
+      for (int i = 0; i < kDeep; ++i) y = -y;
+      throw 1;
+    } catch (int) {}
+  });
+  CHECK(Live() == before);
+}
+
+TEST_CASE("a million nodes that hang together by saved tensors or captures only") {
+  Live before;
+  on_small_stack([] {
+    Tensor x = scalar(1, DType::Float64).requires_grad_();
+    auto chain = [&](auto link) {
+      Tensor y = x;
+      for (int i = 0; i < kDeep; ++i) y = link(y);
+      return y;
+    };
+    chain(
+        [&](const Tensor& y) { return record("saving", {x}, x.detach(), save(y), [](const Tensor& g) { return g; }); });
+    chain([&](const Tensor& y) { return record("capturing", {x}, x.detach(), [y](const Tensor& g) { return g; }); });
+    chain([&](const Tensor& y) {
+      Tensor z = x.detach();
+      record_all("capturing", {x}, std::span(&z, 1), {},
+                 [f = std::function<Tensor()>([y] { return y; })](Gradients, const Saved&, std::span<Tensor>) {});
+      return z;
+    });
+    Tensor last = chain([&](const Tensor& y) {
+      return record("saving", {x}, x.detach(), save(y), [](const Tensor& g, const Saved& s) { return g * s[0]; });
+    });
+    last.backward();  // frees the first link, and with it all others
+    CHECK(x.grad().item() == 1);
+  });
+  CHECK(Live() == before);
+}
+
+TEST_CASE("threads: grad() of shared parameters is that of one thread, bit for bit") {
+  Generator generator(11);
+  Tensor w = rand({8, 8}, DType::Float64, generator).requires_grad_(),
+         b = rand(8, DType::Float64, generator).requires_grad_();
+  auto gradients = [&](int data) {
+    Generator own(data);
+    Tensor x = rand({8, 8}, DType::Float64, own), h = x;
+    for (int t = 0; t < 5; ++t) h = tanh(h * w + b * x);
+    auto d = grad({sum(h * h)}, {w, b}, {.create_graph = data % 2 == 0});
+    Values result = of(d[0]), more = of(d[1]);
+    result.insert(result.end(), more.begin(), more.end());
+    return result;
+  };
+  constexpr int kThreads = 8, kSteps = 100;
+  std::vector<Values> expected;
+  for (int data = 0; data < kThreads; ++data) expected.push_back(gradients(data));
+  Live before;
+  std::atomic<int> wrong = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i)
+    threads.emplace_back([&, i] {
+      for (int step = 0; step < kSteps; ++step)
+        wrong += gradients((i + step) % kThreads) != expected[static_cast<std::size_t>((i + step) % kThreads)];
+    });
+  for (std::thread& thread : threads) thread.join();
+  CHECK(wrong == 0);
+  CHECK_FALSE(w.grad().defined());
+  CHECK(Live() == before);
+}
+
+TEST_CASE("threads: a graph built by one is walked and destroyed by another") {
+  Live before;
+  {
+    Tensor x = scalar(2, DType::Float64).requires_grad_(), y, z;
+    std::thread([&] { y = x * x * x; }).join();
+    std::thread([&] {
+      for (int i = 0; i < 100; ++i) z = x * 1;  // this thread's clock is behind or ahead
+      z = y * z;
+    }).join();
+    std::thread([&] { (z * y).backward(); }).join();
+    CHECK(x.grad().item() == 7 * 64);
+    std::thread([&] { y = z = Tensor(); }).join();
+  }
+  CHECK(Live() == before);
+}
+
+namespace {
+std::atomic<std::int64_t> allocations_left;
+
+// Fails one allocation, or that and all later ones.
+bool fail_once(std::size_t) noexcept { return --allocations_left != 0; }
+bool fail_from_then_on(std::size_t) noexcept { return --allocations_left > 0; }
+}  // namespace
+
+TEST_CASE("memory that runs out anywhere in a step: no leak, no gradient changed") {
+  Generator generator(2);
+  std::vector<Tensor> leaves;
+  for (Shape shape : {Shape{3, 4}, Shape{4}, Shape{3, 1}, Shape{1, 1, 1, 1, 1, 1, 1, 4}})
+    leaves.push_back(rand(shape, DType::Float64, generator).requires_grad_());
+  auto step = [&](const BackwardOptions& options) {
+    Tensor h = leaves[0] * leaves[1];
+    h.mul_(leaves[2]);
+    Tensor y = tanh(h) + exp(leaves[2]) / leaves[3];
+    sum(y * y + h).backward(options);
+  };
+  step({});
+  leaves[1].set_grad({});  // one gradient is new, the others are added to
+  std::vector<Values> expected;
+  for (const Tensor& x : leaves) expected.push_back(x.grad().defined() ? of(x.grad()) : Values{});
+
+  for (bool create_graph : {false, true})
+    for (alloc::Hook hook : {fail_once, fail_from_then_on}) {
+      int failures = 0;
+      for (bool done = false; !done;) {
+        std::vector<Tensor> grads;
+        for (const Tensor& x : leaves) grads.push_back(x.grad());
+        Live before;
+        allocations_left = ++failures;
+        alloc::set_hook(hook);
+        try {
+          step({.create_graph = create_graph});
+          done = true;
+        } catch (const OutOfMemory&) {}
+        alloc::set_hook(nullptr);
+        bool same = true;
+        if (done)
+          for (std::size_t i = 0; i < leaves.size(); ++i)
+            leaves[i].set_grad(grads[i].defined() ? from_data(expected[i], leaves[i].shape()) : Tensor());
+        grads.clear();
+        for (std::size_t i = 0; i < leaves.size(); ++i) {
+          Tensor g = leaves[i].grad();
+          same &= g.defined() ? of(g) == expected[i] : expected[i].empty();
+        }
+        if (!same || !(Live() == before))
+          FAIL("after failing allocation ", failures, create_graph ? " with" : " without", " create_graph");
+      }
+      CHECK(failures > 50);
+    }
+}
+
+TEST_CASE("a training step in its steady state asks the system for no memory") {
+  Generator generator(2);
+  Tensor w = rand({8, 8}, DType::Float32, generator).requires_grad_(), x = rand({8, 8}, DType::Float32, generator);
+  auto step = [&] {
+    Tensor h = x;
+    for (int t = 0; t < 20; ++t) h = tanh(h * w + x);
+    w.set_grad({});
+    sum(h * h).backward();
+    NoGrad guard;
+    w.add_(w.grad(), -0.01);
+  };
+  for (int i = 0; i < 3; ++i) step();
+  auto before = alloc::counters();
+  for (int i = 0; i < 10; ++i) step();
+  auto after = alloc::counters();
+  CHECK(after.live_bytes == before.live_bytes);
+#if !defined(__SANITIZE_ADDRESS__)  // which keeps no free lists
+  CHECK(after.system_calls == before.system_calls);
+#endif
+}

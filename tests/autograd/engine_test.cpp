@@ -1,0 +1,438 @@
+#include <doctest/doctest.h>
+#include <unroll/autograd/engine.h>
+#include <unroll/autograd/grad_mode.h>
+#include <unroll/autograd/ops/activation.h>
+#include <unroll/autograd/ops/arithmetic.h>
+#include <unroll/autograd/ops/compare.h>
+#include <unroll/autograd/ops/reduce.h>
+#include <unroll/autograd/record.h>
+#include <unroll/core/view.h>
+
+#include <cmath>
+#include <functional>
+#include <stdexcept>
+
+using namespace unroll;
+using doctest::Contains;
+
+namespace {
+
+using Values = std::vector<double>;
+
+Tensor leaf(std::initializer_list<double> values) { return tensor(values, DType::Float64).requires_grad_(); }
+Values of(const Tensor& x) { return x.to_vector<double>(); }
+
+// x.t() with its gradient.
+Tensor transposed(const Tensor& x) {
+  return record("t", {x}, views::transpose(x, 0, 1), [](const Tensor& g) { return transposed(g); });
+}
+
+// {2x, 3x, an Int64 tensor} by one node.
+std::vector<Tensor> doubled_and_tripled(const Tensor& x) {
+  std::vector<Tensor> y;
+  {
+    NoGrad guard;
+    y = {x * 2, x * 3, arange(3)};
+  }
+  record_all("pair", {x}, y, {}, [](Gradients g, const Saved&, std::span<Tensor> dx) {
+    if (g[0].defined()) dx[0] = g[0] * 2;
+    if (g[1].defined()) dx[0] = dx[0].defined() ? dx[0] + g[1] * 3 : g[1] * 3;
+    CHECK_FALSE(g[2].defined());
+  });
+  return y;
+}
+
+}  // namespace
+
+TEST_CASE("leaves and what is computed from them") {
+  Tensor x = leaf({1, 2});
+  CHECK(x.is_leaf());
+  CHECK(x.requires_grad());
+  Tensor y = x * 2;
+  CHECK_FALSE(y.is_leaf());
+  CHECK(y.requires_grad());
+  Tensor plain = tensor({1.0, 2.0}) * 2;
+  CHECK(plain.is_leaf());
+  CHECK_FALSE(plain.requires_grad());
+  CHECK_THROWS_WITH_AS(arange(3).requires_grad_(), Contains("int64"), DTypeError);
+  CHECK_THROWS_AS(tensor({true}).requires_grad_(), DTypeError);
+  CHECK_NOTHROW(arange(3).requires_grad_(false));
+  y.requires_grad_();  // says nothing new
+  CHECK_FALSE(y.is_leaf());
+  CHECK_THROWS_WITH_AS(y.requires_grad_(false), Contains("detach()"), GradError);
+  CHECK_FALSE(unroll::gt(x, 1).requires_grad());
+}
+
+TEST_CASE("backward: the first gradient is stored fresh") {
+  for (bool create_graph : {false, true}) {
+    CAPTURE(create_graph);
+    Tensor a = leaf({1, 2}), b = leaf({3, 4}), g = tensor({5.0, 6.0}, DType::Float64);
+    (a + b).backward({.gradient = g, .create_graph = create_graph});
+    CHECK(of(a.grad()) == Values{5, 6});
+    CHECK(of(b.grad()) == Values{5, 6});
+    CHECK_FALSE(a.grad().shares_memory(g));
+    CHECK_FALSE(b.grad().shares_memory(g));
+    CHECK_FALSE(a.grad().shares_memory(b.grad()));
+    CHECK(g.version() == 0);
+    for (const Tensor& x : {a, b}) x.set_grad({});
+  }
+}
+
+TEST_CASE("backward: later gradients are added to the same tensor") {
+  Tensor x = leaf({1, 2});
+  sum(x * 3).backward();
+  Tensor first = x.grad();
+  sum(x * x).backward();
+  CHECK(x.grad().is_same(first));
+  CHECK(of(first) == Values{5, 7});
+  CHECK(first.version() == 1);
+  SUBCASE("but under create_graph to a new one") {
+    sum(x * x).backward({.create_graph = true});
+    CHECK_FALSE(x.grad().is_same(first));
+    CHECK(of(x.grad()) == Values{7, 11});
+    CHECK(of(first) == Values{5, 7});
+    x.set_grad({});
+  }
+  SUBCASE("which may itself be what is passed on, in whatever geometry") {
+    (x * 1).backward({.gradient = x.grad()});
+    CHECK(of(first) == Values{10, 14});
+    Tensor m = tensor({{1.0, 2.0}, {3.0, 4.0}}, DType::Float64).requires_grad_();
+    m.set_grad(m.detach().clone());
+    transposed(m).backward({.gradient = m.grad()});
+    CHECK(of(m.grad()) == Values{2, 5, 5, 8});
+  }
+  SUBCASE("unless its elements share memory") {
+    Tensor y = leaf({1, 1});
+    x.set_grad(views::expand(ones(1, DType::Float64), 2));
+    CHECK_THROWS_WITH_AS(sum(x * y).backward(), Contains("expanded"), ValueError);
+    CHECK(of(x.grad()) == Values{1, 1});
+    CHECK_FALSE(y.grad().defined());
+  }
+}
+
+TEST_CASE("backward: whose gradient may be left out") {
+  for (Shape shape : {Shape{}, Shape{1}, Shape{1, 1, 1}}) {
+    Tensor x = full(shape, 2, DType::Float64).requires_grad_();
+    (x * x).backward();
+    CHECK(x.grad().shape() == shape);
+    CHECK(x.grad().item() == 4);
+  }
+  Tensor x = leaf({1, 2});
+  CHECK_THROWS_WITH_AS((x * 2).backward(), Contains("shape (2,)"), GradError);
+  CHECK_FALSE(x.grad().defined());
+  Tensor none = zeros(0, DType::Float64).requires_grad_();
+  CHECK_THROWS_AS((none * 2).backward(), GradError);
+}
+
+TEST_CASE("backward: the gradient has the output's shape") {
+  Tensor x = leaf({1});
+  CHECK_THROWS_WITH_AS((x * 2).backward({.gradient = scalar(1, DType::Float64)}), Contains("shape (), expected (1,)"),
+                       ShapeError);
+  CHECK_THROWS_AS(sum(x * 2).backward({.gradient = ones(1, DType::Float64)}), ShapeError);
+  SUBCASE("and is converted to its dtype") {
+    (x * 2).backward({.gradient = tensor({1.5})});
+    CHECK(x.grad().dtype() == DType::Float64);
+    CHECK(of(x.grad()) == Values{3});
+  }
+}
+
+TEST_CASE("backward: wrong use") {
+  Tensor x = leaf({1, 2});
+  CHECK_THROWS_WITH_AS(sum(x.detach()).backward(), Contains("does not require a gradient"), GradError);
+  CHECK_THROWS_AS(Tensor().backward(), GradError);
+  CHECK_THROWS_AS(backward({}), GradError);
+  CHECK_THROWS_WITH_AS(backward({sum(x)}, {scalar(1), scalar(1)}), Contains("2 gradients came for 1 outputs"),
+                       GradError);
+  CHECK_THROWS_AS(backward({sum(x)}, {scalar(1)}, {.gradient = scalar(1)}), GradError);
+  CHECK_THROWS_WITH_AS(sum(x).backward({.inputs = std::vector<Tensor>{}}), Contains("empty"), GradError);
+  CHECK_THROWS_AS(sum(x).backward({.inputs = std::vector{tensor({1.0})}}), GradError);
+  CHECK_FALSE(x.grad().defined());
+  CHECK_THROWS_AS(x.set_grad(zeros(3, DType::Float64)), ShapeError);
+  CHECK_THROWS_AS(x.set_grad(zeros(2)), DTypeError);
+  CHECK_THROWS_AS(x.set_grad(x), GradError);
+}
+
+TEST_CASE("backward: of a leaf, and of several outputs") {
+  Tensor x = leaf({3});
+  x.backward();
+  CHECK(of(x.grad()) == Values{1});
+  Tensor y = x * 2;
+  backward({y, y * y, x}, {Tensor(), tensor({10.0}, DType::Float64), tensor({0.5}, DType::Float64)});
+  CHECK(of(x.grad()) == Values{1 + 2 + 10 * 2 * 6 * 2 + 0.5});
+}
+
+TEST_CASE("backward: a second time") {
+  Tensor x = leaf({1, 2});
+  auto programs = {+[](const Tensor& a) { return sum(a * a); }, +[](const Tensor& a) { return sum(a * 2); },
+                   +[](const Tensor& a) { return sum(exp(a)); }};
+  for (auto program : programs) {
+    Tensor loss = program(x);
+    loss.backward();
+    Values once = of(x.grad());
+    CHECK_THROWS_WITH_AS(loss.backward(), Contains("second time"), GradError);
+    CHECK_THROWS_WITH_AS(loss.backward(), Contains("retain_graph = true"), GradError);
+    CHECK_THROWS_AS(grad({loss}, {x}), GradError);
+    CHECK(of(x.grad()) == once);
+    x.set_grad({});
+  }
+  SUBCASE("adds, if the graph was retained") {
+    Tensor loss = sum(x * x);
+    loss.backward({.retain_graph = true});
+    loss.backward({.retain_graph = true});
+    loss.backward();
+    CHECK(of(x.grad()) == Values{6, 12});
+    CHECK_THROWS_AS(loss.backward(), GradError);
+  }
+  SUBCASE("create_graph retains it, unless told otherwise") {
+    Tensor loss = sum(x * x);
+    grad({loss}, {x}, {.create_graph = true});
+    grad({loss}, {x}, {.retain_graph = false, .create_graph = true});
+    CHECK_THROWS_AS(grad({loss}, {x}), GradError);
+  }
+  SUBCASE("a part of the graph that was not walked is still there") {
+    Tensor h = x * x, y = sum(h * 3);
+    grad({y}, {h});
+    sum(h).backward();
+    CHECK(of(x.grad()) == Values{2, 4});
+  }
+}
+
+TEST_CASE("backward: inputs restricts what accumulates") {
+  Tensor x = leaf({1, 2}), w = leaf({3, 4});
+  Tensor h = x * w, loss = sum(h * h);
+  loss.backward({.retain_graph = true, .inputs = std::vector{w}});
+  CHECK_FALSE(x.grad().defined());
+  CHECK_FALSE(h.grad().defined());
+  CHECK(of(w.grad()) == Values{6, 32});
+  loss.backward({.retain_graph = true, .inputs = std::vector{h, x, h}});
+  CHECK(of(h.grad()) == Values{6, 16});
+  CHECK(of(x.grad()) == Values{18, 64});
+  CHECK(of(w.grad()) == Values{6, 32});
+  loss.backward({.inputs = std::vector{leaf({1})}});  // nothing depends on it
+  CHECK(of(w.grad()) == Values{6, 32});
+}
+
+TEST_CASE("backward: a leaf that was frozen meanwhile gets nothing") {
+  Tensor x = leaf({1, 2}), w = leaf({3, 4});
+  Tensor loss = sum(x * w);
+  w.requires_grad_(false);
+  loss.backward();
+  CHECK_FALSE(w.grad().defined());
+  CHECK(of(x.grad()) == Values{3, 4});
+}
+
+TEST_CASE("retain_grad") {
+  Tensor x = leaf({1, 2});
+  Tensor h = x * 2, loss = sum(h * h);
+  h.retain_grad();
+  x.retain_grad();
+  loss.backward({.retain_graph = true});
+  CHECK(of(h.grad()) == Values{4, 8});
+  CHECK(of(x.grad()) == Values{8, 16});
+  loss.backward();
+  CHECK(of(h.grad()) == Values{8, 16});
+  CHECK_FALSE(loss.grad().defined());
+  CHECK_THROWS_WITH_AS(x.detach().retain_grad(), Contains("does not require"), GradError);
+  SUBCASE("of the output itself, and of aliased gradients") {
+    Tensor a = x + 0.0, b = a + 0.0;
+    a.retain_grad();
+    b.retain_grad();
+    b.backward({.gradient = ones(2, DType::Float64)});
+    CHECK(of(a.grad()) == Values{1, 1});
+    CHECK(of(b.grad()) == Values{1, 1});
+    CHECK_FALSE(a.grad().shares_memory(b.grad()));
+  }
+}
+
+TEST_CASE("nodes with several outputs") {
+  Tensor x = leaf({1, 2});
+  SUBCASE("get undefined gradients where none arrived") {
+    auto y = doubled_and_tripled(x);
+    CHECK_FALSE(y[2].requires_grad());
+    sum(y[1]).backward();
+    CHECK(of(x.grad()) == Values{3, 3});
+  }
+  SUBCASE("wait for all that arrive") {
+    auto y = doubled_and_tripled(x);
+    sum(y[0] * 10 + y[1] + exp(y[0] * 0)).backward();
+    CHECK(of(x.grad()) == Values{23, 23});
+  }
+  SUBCASE("are not run when nothing arrives") {
+    auto y = doubled_and_tripled(x);
+    Tensor stopped = record("stop", {y[0]}, y[0].detach() * 1, [](const Tensor&) { return Tensor(); });
+    sum(stopped + x).backward();
+    CHECK(of(x.grad()) == Values{1, 1});
+  }
+  SUBCASE("each output can be asked for") {
+    auto y = doubled_and_tripled(x);
+    auto d = grad({sum(y[0] * y[1])}, {y[1], y[0]});
+    CHECK(of(d[0]) == Values{2, 4});
+    CHECK(of(d[1]) == Values{3, 6});
+  }
+}
+
+TEST_CASE("grad: values, shapes, and nothing else") {
+  Tensor x = leaf({1, 2}), w = leaf({3, 4});
+  Tensor h = x * w, loss = sum(h * h);
+  auto d = grad({loss}, {w, h, x, w}, {.retain_graph = true});
+  CHECK(of(d[0]) == Values{6, 32});
+  CHECK(of(d[1]) == Values{6, 16});
+  CHECK(of(d[2]) == Values{18, 64});
+  CHECK(of(d[3]) == Values{6, 32});
+  for (const Tensor& t : {x, w, h}) CHECK_FALSE(t.grad().defined());
+  CHECK_FALSE(d[0].requires_grad());
+  CHECK_THROWS_AS(grad({sum(d[0])}, {x}), GradError);
+  SUBCASE("sums over the outputs") {
+    auto sums = grad({loss, sum(h)}, {x}, {.grad_outputs = {Tensor(), scalar(10, DType::Float64)}});
+    CHECK(of(sums[0]) == Values{18 + 30, 64 + 40});
+  }
+  SUBCASE("of an output by itself") {
+    CHECK(of(grad({h}, {h}, {.grad_outputs = {x.detach()}})[0]) == Values{1, 2});
+    CHECK(grad({loss}, {loss})[0].item() == 1);
+  }
+  SUBCASE("what retains its gradient does not get it from here") {
+    h.retain_grad();
+    grad({loss}, {x});
+    CHECK_FALSE(h.grad().defined());
+  }
+}
+
+TEST_CASE("grad: wrong use") {
+  Tensor x = leaf({1, 2}), other = leaf({3});
+  Tensor loss = sum(x * x);
+  CHECK_THROWS_WITH_AS(grad({loss}, {x, other}, {.retain_graph = true}),
+                       Contains("do not depend on input 1; pass allow_unused"), GradError);
+  auto d = grad({loss}, {other, x, other * 2}, {.retain_graph = true, .allow_unused = true});
+  CHECK_FALSE(d[0].defined());
+  CHECK(of(d[1]) == Values{2, 4});
+  CHECK_FALSE(d[2].defined());
+  CHECK_THROWS_WITH_AS(grad({loss}, {x, x.detach()}), Contains("input 1 does not require a gradient"), GradError);
+  CHECK_THROWS_AS(grad({loss}, {Tensor()}), GradError);
+  CHECK_THROWS_AS(grad({loss}, {}), GradError);
+  CHECK_THROWS_AS(grad({}, {x}), GradError);
+  CHECK_THROWS_WITH_AS(grad({loss, loss}, {x}, {.grad_outputs = {scalar(1)}}),
+                       Contains("1 gradients came for 2 outputs"), GradError);
+  CHECK_THROWS_AS(grad({loss}, {x}, {.grad_outputs = {ones(2)}}), ShapeError);
+  CHECK_THROWS_AS(grad({x * 2}, {x}), GradError);
+  CHECK_NOTHROW(grad({loss}, {x}));  // none of the above has used the graph up
+}
+
+TEST_CASE("create_graph: derivatives of any order") {
+  Tensor x = leaf({2});
+  Tensor y = x * x * x * x;
+  for (double value : {32, 48, 48, 24}) {
+    CHECK(y.requires_grad());
+    y = grad({y}, {x}, {.create_graph = true})[0];
+    CHECK(of(y) == Values{value});
+  }
+  CHECK_FALSE(y.requires_grad());  // 24, whatever x is
+  SUBCASE("a gradient is a tensor like any other") {
+    Tensor z = leaf({3}), dz = grad({z * z}, {z}, {.create_graph = true})[0];
+    (dz * dz).backward();  // 4z², by z
+    CHECK(of(z.grad()) == Values{24});
+  }
+  SUBCASE("an op that saved its own output") {
+    Tensor z = leaf({0.5}), d1 = grad({tanh(z)}, {z}, {.create_graph = true})[0], d2 = grad({d1}, {z})[0];
+    double t = std::tanh(0.5);
+    CHECK(d2.item() == doctest::Approx(-2 * t * (1 - t * t)));
+  }
+}
+
+TEST_CASE("detach shares memory and version, not history") {
+  Tensor x = leaf({1, 2});
+  Tensor y = exp(x), d = y.detach();
+  CHECK(d.is_leaf());
+  CHECK_FALSE(d.requires_grad());
+  CHECK(d.shares_memory(y));
+  CHECK_FALSE(d.is_same(y));
+  d.zero_();
+  CHECK(y.version() == 1);
+  CHECK(of(y) == Values{0, 0});
+  CHECK_THROWS_WITH_AS(sum(y).backward(), Contains("modified in place by zero_"), GradError);
+}
+
+TEST_CASE("gradients are summed to what broadcasting spread") {
+  Tensor x = from_data(Values{1, 2}, {2, 1}).requires_grad_(), y = leaf({3, 4, 5}),
+         z = scalar(2, DType::Float64).requires_grad_();
+  sum(x * y * z).backward();
+  CHECK(x.grad().shape() == Shape{2, 1});
+  CHECK(of(x.grad()) == Values{24, 24});
+  CHECK(of(y.grad()) == Values{6, 6, 6});
+  CHECK(z.grad().shape() == Shape{});
+  CHECK(z.grad().item() == 36);
+}
+
+TEST_CASE("the two classic mistakes with recurrent nets are named") {
+  Tensor w = leaf({0.5}), x = tensor({1.0}, DType::Float64);
+  auto step = [&](const Tensor& h) { return tanh(h * w + x); };
+  SUBCASE("a state carried over without detach") {
+    Tensor h = step(zeros(1, DType::Float64));
+    sum(h).backward();
+    CHECK_THROWS_WITH_AS(sum(step(h)).backward(), Contains("or detach() what is carried over"), GradError);
+    w.set_grad({});
+    sum(step(h.detach())).backward();
+    CHECK(w.grad().defined());
+  }
+  SUBCASE("parameters written while their graph is still needed") {
+    Tensor loss = sum(step(step(zeros(1, DType::Float64))));
+    loss.backward({.retain_graph = true});
+    Values before = of(w.grad());
+    {
+      NoGrad guard;
+      w.add_(w.grad(), -0.1);
+    }
+    CHECK_THROWS_WITH_AS(loss.backward(), Contains("modified in place by add_"), GradError);
+    CHECK(of(w.grad()) == before);
+  }
+}
+
+TEST_CASE("what a gradient function raises arrives, and nothing has changed") {
+  struct Mine : std::runtime_error {
+    using runtime_error::runtime_error;
+  };
+  Tensor x = leaf({1, 2}), w = leaf({3, 4});
+  sum(x * w).backward();
+  Values dx = of(x.grad()), dw = of(w.grad());
+  auto faulty = [](const Tensor& a) {
+    return record("faulty", {a}, a.detach() * 1, [](const Tensor&) -> Tensor { throw Mine("mine"); });
+  };
+  Tensor loss = sum(faulty(x * x) * w);  // w's share is computed before
+  for (bool create_graph : {false, true}) {
+    CHECK_THROWS_WITH_AS(loss.backward({.retain_graph = true, .create_graph = create_graph}), "mine", Mine);
+    CHECK(GradMode::enabled());
+    CHECK(of(x.grad()) == dx);
+    CHECK(of(w.grad()) == dw);
+  }
+  sum(x * w).backward();
+  CHECK(of(x.grad()) == Values{6, 8});
+}
+
+TEST_CASE("backward inside a gradient function") {
+  Tensor x = leaf({2}), counter = leaf({1});
+  SUBCASE("recomputes a part of the graph") {
+    auto checkpointed = [](const Tensor& a) {
+      return record("checkpoint", {a}, tanh(a.detach()) * 3, save(a), [](const Tensor& g, const Saved& s) {
+        GradMode mode(true);
+        Tensor again = s[0].detach().requires_grad_();
+        return grad({tanh(again) * 3}, {again}, {.grad_outputs = {g}})[0];
+      });
+    };
+    sum(checkpointed(x * x)).backward();
+    Tensor y = leaf({2});
+    sum(tanh(y * y) * 3).backward();
+    CHECK(x.grad().item() == y.grad().item());
+  }
+  SUBCASE("nests") {
+    std::function<Tensor(const Tensor&, int)> nested = [&](const Tensor& a, int depth) {
+      return record("nested", {a}, a.detach() * 1, [&, depth](const Tensor& g) {
+        GradMode mode(true);
+        sum(counter * 1).backward();
+        if (depth > 1) sum(nested(leaf({1}), depth - 1)).backward();
+        return g;
+      });
+    };
+    nested(x, 100).backward();
+    CHECK(of(counter.grad()) == Values{100});
+    CHECK(of(x.grad()) == Values{1});
+  }
+}

@@ -1,0 +1,358 @@
+#include <doctest/doctest.h>
+#include <unroll/autograd/engine.h>
+#include <unroll/autograd/gradcheck.h>
+#include <unroll/autograd/ops/arithmetic.h>
+#include <unroll/autograd/ops/compare.h>
+#include <unroll/autograd/ops/loss.h>
+#include <unroll/autograd/ops/normalize.h>
+#include <unroll/autograd/ops/reduce.h>
+#include <unroll/autograd/ops/shape.h>
+#include <unroll/core/random.h>
+
+#include <cmath>
+#include <limits>
+
+using namespace unroll;
+
+// Values are PyTorch 2.15's.
+namespace {
+
+constexpr DType f64 = DType::Float64;
+constexpr double kInf = std::numeric_limits<double>::infinity();
+
+bool near(const Tensor& x, const std::vector<double>& expected) {
+  return allclose(x, reshape(from_data(expected, static_cast<std::int64_t>(expected.size())), x.shape()), 1e-13, 1e-14);
+}
+
+Tensor leaf(Shape shape, Generator& g) { return randn(std::move(shape), f64, g).requires_grad_(); }
+
+Tensor gradient(const Tensor& y, const Tensor& x) { return grad({sum(y)}, {x})[0]; }
+
+template <class F>
+void check_gradients(F f, const std::vector<Tensor>& inputs) {
+  CHECK(gradcheck(f, inputs));
+  CHECK(gradgradcheck(f, inputs));
+}
+
+/// What loss(reduction) yields for None, Mean and Sum.
+template <class Loss>
+void check_reductions(Loss loss, const std::vector<double>& each, double average, double total) {
+  CHECK(near(loss(Reduction::None), each));
+  CHECK(near(loss(Reduction::Mean), {average}));
+  CHECK(near(loss(Reduction::Sum), {total}));
+  CHECK(loss(Reduction::Mean).shape().empty());
+}
+
+// Three samples of three classes.
+Tensor logits() { return tensor({{0.1, 0.2, 0.3}, {1.0, -1.0, 0.0}, {0.5, 0.25, 2.0}}, f64).requires_grad_(); }
+Tensor classes() { return tensor({2, 0, 1}); }
+Tensor class_weight() { return tensor({1.0, 2.0, 3.0}, f64); }
+Tensor probabilities() { return tensor({{0.2, 0.3, 0.5}, {1.0, 0.0, 0.0}, {0.1, 0.1, 0.8}}, f64).requires_grad_(); }
+
+}  // namespace
+
+// -- regression
+
+TEST_CASE("loss: mse_loss and l1_loss reduce as they are told") {
+  Tensor x = tensor({{1.0, 2.0}, {-1.0, 4.0}}, f64), t = tensor({{0.0, 2.0}, {2.0, 4.5}}, f64);
+  check_reductions([&](Reduction r) { return mse_loss(x, t, {.reduction = r}); }, {1, 0, 9, 0.25}, 2.5625, 10.25);
+  check_reductions([&](Reduction r) { return l1_loss(x, t, {.reduction = r}); }, {1, 0, 3, 0.5}, 1.125, 4.5);
+  CHECK(mse_loss(x, t).item() == 2.5625);
+  CHECK(l1_loss(x, t).item() == 1.125);
+}
+
+TEST_CASE("loss: both arguments of a regression loss receive gradients") {
+  Tensor x = tensor({3.0, -1.0}, f64).requires_grad_(), t = tensor({1.0, 1.0}, f64).requires_grad_();
+  mse_loss(x, t).backward();
+  CHECK(x.grad().to_vector<double>() == std::vector<double>{2, -2});
+  CHECK(t.grad().to_vector<double>() == std::vector<double>{-2, 2});
+}
+
+TEST_CASE("loss: smooth_l1, huber and l1 inside, at and beyond their corners") {
+  Tensor x = tensor({-3.0, -1.0, -0.2, 0.0, 0.2, 1.0, 3.0}, f64).requires_grad_(), zero = zeros(7, f64);
+  constexpr Reduction kNone = Reduction::None;
+  Tensor y = smooth_l1_loss(x, zero, {.reduction = kNone, .beta = 0.5});
+  CHECK(near(y, {2.75, 0.75, 0.04, 0, 0.04, 0.75, 2.75}));
+  CHECK(near(gradient(y, x), {-1, -1, -0.4, 0, 0.4, 1, 1}));
+  y = smooth_l1_loss(x, zero, {.reduction = kNone});
+  CHECK(near(y, {2.5, 0.5, 0.02, 0, 0.02, 0.5, 2.5}));
+  CHECK(near(gradient(y, x), {-1, -1, -0.2, 0, 0.2, 1, 1}));
+  y = smooth_l1_loss(x, zero, {.reduction = kNone, .beta = 0});
+  CHECK(near(y, {3, 1, 0.2, 0, 0.2, 1, 3}));
+  CHECK(near(gradient(y, x), {-1, -1, -1, 0, 1, 1, 1}));
+  y = huber_loss(x, zero, {.reduction = kNone, .delta = 0.5});
+  CHECK(near(y, {1.375, 0.375, 0.02, 0, 0.02, 0.375, 1.375}));
+  CHECK(near(gradient(y, x), {-0.5, -0.5, -0.2, 0, 0.2, 0.5, 0.5}));
+  y = huber_loss(x, zero, {.reduction = kNone, .delta = 2});
+  CHECK(near(y, {4, 0.5, 0.02, 0, 0.02, 0.5, 4}));
+  CHECK(near(gradient(y, x), {-2, -1, -0.2, 0, 0.2, 1, 2}));
+  CHECK(near(gradient(l1_loss(x, zero, {.reduction = kNone}), x), {-1, -1, -1, 0, 1, 1, 1}));
+}
+
+TEST_CASE("loss: far from the target the gradient of the linear losses stays finite") {
+  Tensor x = tensor({kInf, -kInf}, f64).requires_grad_(), zero = zeros(2, f64);
+  Tensor y = smooth_l1_loss(x, zero) + huber_loss(x, zero, {.delta = 2});
+  CHECK(y.item() == kInf);
+  CHECK(near(gradient(y, x), {1.5, -1.5}));
+}
+
+TEST_CASE("loss: derivatives of regression losses agree with differences") {
+  Generator g(6);
+  Tensor x = leaf({3, 4}, g), t = leaf({3, 4}, g);
+  for (Reduction r : {Reduction::None, Reduction::Mean, Reduction::Sum}) {
+    check_gradients([=](auto& in) { return mse_loss(in[0], in[1], {.reduction = r}); }, {x, t});
+    check_gradients([=](auto& in) { return l1_loss(in[0], in[1], {.reduction = r}); }, {x, t});
+    check_gradients([=](auto& in) { return smooth_l1_loss(in[0], in[1], {.reduction = r, .beta = 0.7}); }, {x, t});
+    check_gradients([=](auto& in) { return huber_loss(in[0], in[1], {.reduction = r, .delta = 0.7}); }, {x, t});
+  }
+}
+
+TEST_CASE("loss: the mean of nothing is NaN, its sum 0") {
+  Tensor none = zeros({0, 3});
+  CHECK(std::isnan(mse_loss(none, none).item()));
+  CHECK(mse_loss(none, none, {.reduction = Reduction::Sum}).item() == 0);
+  CHECK(huber_loss(none, none, {.reduction = Reduction::None}).shape() == Shape{0, 3});
+  CHECK(std::isnan(binary_cross_entropy_with_logits(none, none).item()));
+  Tensor no_class = zeros({0}, DType::Int64);
+  CHECK(std::isnan(cross_entropy(none, no_class).item()));
+  CHECK(std::isnan(cross_entropy(none, no_class, {.weight = ones(3)}).item()));
+  CHECK(std::isnan(cross_entropy(none, none).item()));
+  CHECK(cross_entropy(none, no_class, {.reduction = Reduction::Sum}).item() == 0);
+  CHECK(nll_loss(none, no_class, {.reduction = Reduction::None}).shape() == Shape{0});
+}
+
+TEST_CASE("loss: errors of regression losses name both shapes or the option") {
+  Tensor x = ones({2, 3}), t = ones({3});
+  CHECK_THROWS_WITH_AS(mse_loss(x, t), "mse_loss: input of shape (2, 3) and target of shape (3,) differ", ShapeError);
+  CHECK_THROWS_WITH_AS(l1_loss(x, t), doctest::Contains("l1_loss: input of shape (2, 3)"), ShapeError);
+  CHECK_THROWS_WITH_AS(smooth_l1_loss(x, t), doctest::Contains("smooth_l1_loss: input of shape"), ShapeError);
+  CHECK_THROWS_WITH_AS(huber_loss(x, t), doctest::Contains("huber_loss: input of shape"), ShapeError);
+  CHECK_THROWS_WITH_AS(mse_loss(x, ones({2, 3}, f64)), doctest::Contains("mse_loss: dtypes float32 and float64 differ"),
+                       DTypeError);
+  CHECK_THROWS_WITH_AS(mse_loss(tensor({1}), tensor({1})),
+                       doctest::Contains("mse_loss: expected float32 or float64, got int64"), DTypeError);
+  CHECK_THROWS_WITH_AS(smooth_l1_loss(x, x, {.beta = -1}), doctest::Contains("beta = -1"), ValueError);
+  for (double bad : {0.0, -1.0, std::nan("")})
+    CHECK_THROWS_WITH_AS(huber_loss(x, x, {.delta = bad}), doctest::Contains("delta"), ValueError);
+  CHECK_THROWS_AS(smooth_l1_loss(x, x, {.beta = std::nan("")}), ValueError);
+}
+
+// -- binary cross entropy
+
+TEST_CASE("loss: binary_cross_entropy_with_logits with its two kinds of weight") {
+  Tensor x = tensor({-50.0, -2.0, 0.0, 0.5, 50.0}, f64).requires_grad_(),
+         t = tensor({0.0, 0.25, 1.0, 0.5, 1.0}, f64).requires_grad_();
+  Tensor w = tensor({1.0, 2.0, 3.0, 0.5, 2.0}, f64), p = tensor({3.0}, f64);
+  auto check_values = [&](const BCEWithLogitsLossOptions& options, const std::vector<double>& each, double average,
+                          const std::vector<double>& dx, const std::vector<double>& dt) {
+    auto loss = [&](Reduction r) {
+      return binary_cross_entropy_with_logits(
+          x, t, {.weight = options.weight, .reduction = r, .pos_weight = options.pos_weight});
+    };
+    Tensor y = loss(Reduction::None);
+    CHECK(near(y, each));
+    CHECK(near(loss(Reduction::Mean), {average}));
+    CHECK(near(loss(Reduction::Sum), {5 * average}));
+    CHECK(near(grad({sum(y)}, {x}, {.retain_graph = true})[0], dx));
+    CHECK(near(gradient(y, t), dt));
+  };
+  check_values({}, {0, 0.6269280110429727, 0.6931471805599453, 0.7240769841801067, 0}, 0.408830435156605,
+               {0, -0.13079707797788245, -0.5, 0.1224593312018546, 0}, {50, 2, 0, -0.5, -50});
+  check_values({.weight = w}, {0, 1.2538560220859454, 2.0794415416798357, 0.36203849209005334, 0}, 0.7390672111711669,
+               {0, -0.2615941559557649, -1.5, 0.0612296656009273, 0}, {50, 4, 0, -0.25, -100});
+  check_values({.pos_weight = p}, {0, 1.6903920165644593, 2.0794415416798357, 1.1981539683602134, 0},
+               0.9935975053209016, {0, -0.5711956169668237, -1.5, -0.2550813375962908, 0},
+               {150, 6.253856022085946, 1.3862943611198904, 0.4481539683602134, -50});
+  check_values({.weight = w, .pos_weight = p}, {0, 3.3807840331289185, 6.238324625039507, 0.5990769841801067, 0},
+               2.0436371284697064, {0, -1.1423912339336475, -4.5, -0.1275406687981454, 0},
+               {150, 12.507712044171893, 4.158883083359671, 0.2240769841801067, -100});
+}
+
+TEST_CASE("loss: binary_cross_entropy_with_logits keeps its digits in the tails") {
+  for (DType dtype : {DType::Float32, f64}) {
+    Tensor x = tensor({-30.0, 30.0, -200.0, 200.0}, dtype).requires_grad_(), t = tensor({0.0, 1.0, 1.0, 0.0}, dtype);
+    Tensor y = binary_cross_entropy_with_logits(x, t, {.reduction = Reduction::None});
+    CHECK(allclose(y, tensor({9.357622968839e-14, 9.357622968839e-14, 200.0, 200.0}, dtype), 1e-5, 0));
+    CHECK(allclose(gradient(y, x), tensor({9.357622968840e-14, -9.357622968840e-14, -1.0, 1.0}, dtype), 1e-5, 0));
+  }
+}
+
+TEST_CASE("loss: derivatives of binary_cross_entropy_with_logits, weights included, agree with differences") {
+  Generator g(7);
+  Tensor t = rand({3, 4}, f64, g).requires_grad_();
+  check_gradients(
+      [](auto& in) { return binary_cross_entropy_with_logits(in[0], in[1], {.weight = in[2], .pos_weight = in[3]}); },
+      {leaf({3, 4}, g), t, leaf({3, 1}, g), leaf(4, g)});
+}
+
+TEST_CASE("loss: errors of binary_cross_entropy_with_logits") {
+  Tensor x = ones({2, 3});
+  CHECK_THROWS_WITH_AS(binary_cross_entropy_with_logits(x, ones(3)),
+                       doctest::Contains("(2, 3) and target of shape (3,)"), ShapeError);
+  CHECK_THROWS_WITH_AS(binary_cross_entropy_with_logits(x, x, {.weight = ones({4, 2, 3})}),
+                       doctest::Contains("weight of shape (4, 2, 3)"), ShapeError);
+  CHECK_THROWS_AS(binary_cross_entropy_with_logits(x, x, {.pos_weight = ones(2)}), ShapeError);
+  CHECK_THROWS_AS(binary_cross_entropy_with_logits(x, x, {.pos_weight = ones(3, f64)}), DTypeError);
+  CHECK_THROWS_AS(binary_cross_entropy_with_logits(x, tensor({{1, 0, 1}, {0, 1, 0}})), DTypeError);
+}
+
+// -- classes
+
+TEST_CASE("loss: cross_entropy of classes with weights, ignored targets and smoothing") {
+  Tensor x = logits(), t = classes(), w = class_weight();
+  auto check_values = [&](CrossEntropyOptions options, const std::vector<double>& each, double average, double total,
+                          const std::vector<double>& dx) {
+    auto loss = [&](Reduction r) {
+      options.reduction = r;
+      return cross_entropy(x, t, options);
+    };
+    check_reductions(loss, each, average, total);
+    CHECK(near(gradient(loss(Reduction::Mean), x), dx));
+  };
+  check_values(
+      {}, {1.001942848229244, 0.4076059644443804, 2.084258433393896}, 1.16460241535584, 3.4938072460675205,
+      {0.10020320178524245, 0.11074166451111578, -0.21094486629635817, -0.1115863480750594, 0.030010191056793478,
+       0.08157615701826587, 0.05324396990305792, -0.2918668878790015, 0.2386229179759436});
+  check_values(
+      {.weight = w}, {3.0058285446877324, 0.4076059644443804, 4.168516866787792}, 1.2636585626533174, 7.581951375919905,
+      {0.15030480267786367, 0.16611249676667367, -0.3164172994445372, -0.0557931740375297, 0.015005095528396739,
+       0.040788078509132936, 0.05324396990305792, -0.2918668878790015, 0.2386229179759436});
+  check_values({.ignore_index = 0}, {1.001942848229244, 0, 2.084258433393896}, 1.54310064081157, 3.08620128162314,
+               {0.15030480267786367, 0.16611249676667367, -0.3164172994445372, 0, 0, 0, 0.07986595485458689,
+                -0.43780033181850225, 0.3579343769639154});
+  check_values({.weight = w, .ignore_index = 0}, {3.0058285446877324, 0, 4.168516866787792}, 1.434869082295105,
+               7.1743454114755245,
+               {0.18036576321343642, 0.19933499612000843, -0.37970075933344477, 0, 0, 0, 0.06389276388366952,
+                -0.3502402654548018, 0.2863475015711323});
+  check_values(
+      {.label_smoothing = 0.1}, {1.011942848229244, 0.5076059644443804, 2.0175917667272296}, 1.1790468598002846,
+      3.537140579400854,
+      {0.08909209067413133, 0.09963055340000466, -0.18872264407413597, -0.08936412585283716, 0.01889907994568237,
+       0.07046504590715477, 0.04213285879194682, -0.2696446656567793, 0.22751180686483252});
+  check_values({.weight = w, .ignore_index = 0, .label_smoothing = 0.1}, {2.9189675931981416, 0, 3.985183533454459},
+               1.38083022533052, 6.9041511266526,
+               {0.1676869044396552, 0.17935716291600814, -0.34704406735566323, 0, 0, 0, 0.05722609721700284,
+                -0.3235735987881351, 0.2663475015711323});
+}
+
+TEST_CASE("loss: cross_entropy of class probabilities") {
+  Tensor x = logits(), p = probabilities(), w = class_weight();
+  auto check_values = [&](CrossEntropyOptions options, const std::vector<double>& each, double average, double total,
+                          const std::vector<double>& dx, const std::vector<double>& dp) {
+    auto loss = [&](Reduction r) {
+      options.reduction = r;
+      return cross_entropy(x, p, options);
+    };
+    check_reductions(loss, each, average, total);
+    CHECK(near(gradient(loss(Reduction::Mean), x), dx));
+    CHECK(near(gradient(loss(Reduction::Mean), p), dp));
+  };
+  check_values(
+      {}, {1.0719428482292441, 0.4076059644443804, 0.6592584333938962}, 0.7129357486891736, 2.138807246067521,
+      {0.03353653511857577, 0.01074166451111578, -0.0442781996296915, -0.1115863480750594, 0.030010191056793478,
+       0.08157615701826587, 0.01991063656972459, 0.0081331121209985, -0.028043748690723083},
+      {0.40064761607641464, 0.3673142827430813, 0.333980949409748, 0.13586865481479346, 0.8025353214814601,
+       0.46920198814812675, 0.6114194777979653, 0.6947528111312986, 0.11141947779796542});
+  check_values(
+      {.weight = w}, {2.4044685509272616, 0.4076059644443804, 1.40249777016352}, 1.4048574285117208, 4.214572285535162,
+      {0.16380069743939094, 0.054705828375566284, -0.21850652581495714, -0.1115863480750594, 0.030010191056793478,
+       0.08157615701826587, 0.11042538540492307, 0.045292736060029294, -0.1557181214649523},
+      {0.40064761607641464, 0.7346285654861626, 1.001942848229244, 0.13586865481479346, 1.6050706429629202,
+       1.4076059644443804, 0.6114194777979653, 1.3895056222625972, 0.33425843339389627});
+  check_values(
+      {.weight = w, .label_smoothing = 0.1}, {2.3777435988137174, 0.6816998942221518, 1.495766346492614},
+      1.518403279842828, 4.555209839528484,
+      {0.15635015694138923, 0.04916135621801057, -0.20551151315939975, -0.06718942732700982, 0.010788987940250605,
+       0.05640043938675913, 0.09892052973393124, 0.026834529322670508, -0.12575505905660173},
+      {0.3605828544687732, 0.6611657089375463, 0.9017485634063197, 0.12228178933331411, 1.4445635786666282,
+       1.2668453679999423, 0.5502775300181688, 1.2505550600363375, 0.30083259005450663});
+}
+
+TEST_CASE("loss: one sample without a batch, and samples with further dimensions") {
+  Tensor x = sin(reshape(arange(12, f64), {2, 3, 2}) * 0.5), t = tensor({{0, 2}, {1, 1}}), w = class_weight();
+  CHECK(near(cross_entropy(x, t, {.weight = w, .reduction = Reduction::None}),
+             {1.758263792541364, 3.651970535335128, 2.903927310459337, 2.8625765775938126}));
+  CHECK(near(cross_entropy(x, t, {.weight = w, .ignore_index = 2, .label_smoothing = 0.2}), {1.4933493187318292}));
+  CHECK(near(nll_loss(x, t, {.weight = w, .reduction = Reduction::None}),
+             {0, -1.7954164323118698, 1.5136049906158564, 1.955060235330194}));
+  CHECK(near(nll_loss(x, t, {.weight = w, .ignore_index = 2}), {0.6937330451892101}));
+  CHECK(near(nll_loss(x, t), {0.28396511721726714}));
+
+  Tensor one = select(select(x, 2, 0), 0, 0), target = select(tensor({1}), 0, 0);
+  CHECK(near(cross_entropy(one, target), {0.9167928077334676}));
+  CHECK(near(nll_loss(one, target), {-0.8414709848078965}));
+  CHECK(near(cross_entropy(one, tensor({0.0, 1.0, 0.0}, f64)), {0.9167928077334676}));
+  CHECK(near(cross_entropy(one, target, {.weight = w, .reduction = Reduction::None}), {2 * 0.9167928077334676}));
+
+  // Probabilities that are all on one class say the same as the class.
+  Tensor hot = transpose(eq(unsqueeze(t, 2), arange(3)).to(f64), 1, 2);
+  CHECK(allclose(cross_entropy(x, hot, {.weight = w, .reduction = Reduction::Sum}),
+                 cross_entropy(x, t, {.weight = w, .reduction = Reduction::Sum}), 1e-14, 0));
+}
+
+TEST_CASE("loss: with every target ignored the mean is NaN and the sum 0") {
+  Tensor x = logits(), t = tensor({-100, -100, -100});
+  for (double smoothing : {0.0, 0.1})
+    for (const Tensor& w : {Tensor(), class_weight()}) {
+      CHECK(std::isnan(cross_entropy(x, t, {.weight = w, .label_smoothing = smoothing}).item()));
+      Tensor total = cross_entropy(x, t, {.weight = w, .reduction = Reduction::Sum, .label_smoothing = smoothing});
+      CHECK(total.item() == 0);
+      CHECK(near(gradient(total, x), std::vector<double>(9, 0)));
+    }
+  CHECK(std::isnan(nll_loss(x, t).item()));
+}
+
+TEST_CASE("loss: an ignored sample counts for nothing even where its input is infinite") {
+  Tensor log_p = tensor({{-kInf, 0.0}, {-1.0, -2.0}}, f64).requires_grad_();
+  Tensor y = nll_loss(log_p, tensor({0, 1}), {.ignore_index = 0});
+  CHECK(y.item() == 2);
+  CHECK(near(gradient(y, log_p), {0, 0, 0, -1}));
+}
+
+TEST_CASE("loss: derivatives of class losses agree with differences") {
+  Generator g(8);
+  Tensor t = tensor({{0, 2}, {1, 1}}), w = class_weight();
+  for (Reduction r : {Reduction::None, Reduction::Mean, Reduction::Sum}) {
+    check_gradients([=](auto& in) { return nll_loss(in[0], t, {.weight = w, .ignore_index = 2, .reduction = r}); },
+                    {leaf({2, 3, 2}, g)});
+    check_gradients(
+        [=](auto& in) {
+          return cross_entropy(in[0], t, {.weight = w, .ignore_index = 2, .reduction = r, .label_smoothing = 0.3});
+        },
+        {leaf({2, 3, 2}, g)});
+  }
+  check_gradients([=](auto& in) { return cross_entropy(in[0], t, {.weight = in[1], .label_smoothing = 0.3}); },
+                  {leaf({2, 3, 2}, g), class_weight().requires_grad_()});
+  check_gradients([](auto& in) { return cross_entropy(in[0], in[1], {.weight = in[2], .label_smoothing = 0.3}); },
+                  {leaf({2, 3, 2}, g), rand({2, 3, 2}, f64, g).requires_grad_(), class_weight().requires_grad_()});
+  check_gradients([](auto& in) { return cross_entropy(in[0], in[1]); }, {leaf(3, g), rand(3, f64, g).requires_grad_()});
+}
+
+TEST_CASE("loss: errors of class losses") {
+  Tensor x = ones({2, 3}), t = tensor({0, 1});
+  CHECK_THROWS_WITH_AS(cross_entropy(x, tensor({0, 3})),
+                       "cross_entropy: target 3 is out of bounds for dimension 1 with size 3", IndexError);
+  CHECK_THROWS_WITH_AS(nll_loss(x, tensor({-1, 0})), "nll_loss: target -1 is out of bounds for dimension 1 with size 3",
+                       IndexError);
+  CHECK_THROWS_AS(cross_entropy(x, tensor({-100, 0}), {.ignore_index = 1}), IndexError);
+  CHECK_THROWS_WITH_AS(cross_entropy(x, tensor({0})),
+                       "cross_entropy: input of shape (2, 3) and target of shape (1,), expected (2,) for the target",
+                       ShapeError);
+  CHECK_THROWS_AS(cross_entropy(x, tensor({{0, 1, 2}, {0, 1, 2}})), ShapeError);
+  CHECK_THROWS_AS(nll_loss(ones({2, 3, 4}), t), ShapeError);
+  CHECK_THROWS_WITH_AS(cross_entropy(x, ones(2)),
+                       "cross_entropy: input of shape (2, 3) and target of shape (2,) differ", ShapeError);
+  CHECK_THROWS_AS(cross_entropy(scalar(1), select(t, 0, 0)), ShapeError);
+  CHECK_THROWS_WITH_AS(cross_entropy(x, t, {.weight = ones(2)}),
+                       "cross_entropy: weight has shape (2,), expected one for each of 3 classes", ShapeError);
+  CHECK_THROWS_AS(nll_loss(x, t, {.weight = ones({3, 1})}), ShapeError);
+  CHECK_THROWS_WITH_AS(nll_loss(x, ones(2)), doctest::Contains("must be int64; got float32"), DTypeError);
+  CHECK_THROWS_AS(cross_entropy(x, tensor({true, false})), DTypeError);
+  CHECK_THROWS_AS(cross_entropy(x, t, {.weight = ones(3, f64)}), DTypeError);
+  CHECK_THROWS_AS(cross_entropy(x, ones({2, 3}, f64)), DTypeError);
+  CHECK_THROWS_AS(cross_entropy(tensor({{1, 2}, {3, 4}}), t), DTypeError);
+  for (double bad : {-0.1, 1.5, std::nan("")})
+    CHECK_THROWS_WITH_AS(cross_entropy(x, t, {.label_smoothing = bad}), doctest::Contains("label_smoothing"),
+                         ValueError);
+  CHECK_THROWS_WITH_AS(cross_entropy(x, x, {.ignore_index = 1}), doctest::Contains("ignore_index = 1"), ValueError);
+}

@@ -1,0 +1,182 @@
+// record, record_all, save: what is kept for backward, how it is checked, and how graphs go away.
+#include <doctest/doctest.h>
+#include <unroll/autograd/engine.h>
+#include <unroll/autograd/ops/activation.h>
+#include <unroll/autograd/ops/arithmetic.h>
+#include <unroll/autograd/ops/reduce.h>
+#include <unroll/autograd/record.h>
+#include <unroll/core/alloc.h>
+#include <unroll/core/view.h>
+
+#include <functional>
+
+using namespace unroll;
+using doctest::Contains;
+
+namespace {
+
+using Values = std::vector<double>;
+using Program = std::function<Tensor(const Tensor&)>;
+
+Tensor leaf(std::initializer_list<double> values) { return tensor(values, DType::Float64).requires_grad_(); }
+Values of(const Tensor& x) { return x.to_vector<double>(); }
+
+// Runs y = op(h) for a computed h, changes h or y in place, and returns what backward says: "" when it has no
+// objection.
+std::string objection(const Program& op, bool change_input) {
+  Tensor x = leaf({0.3, 0.6});
+  Tensor h = x * 1.5, y = op(h);
+  (change_input ? h : y).add_(1);
+  try {
+    sum(y).backward();
+  } catch (const GradError& error) {
+    CHECK_FALSE(x.grad().defined());
+    return error.what();
+  }
+  Values changed = of(x.grad());
+  x.set_grad({});
+  sum(op(x * 1.5)).backward();
+  CHECK(of(x.grad()) == changed);
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("what an op saves may not be modified, everything else may") {
+  struct Row {
+    const char* name;
+    Program op;
+    bool saves_input, saves_output;
+  };
+  Tensor p = tensor({2.0, 3.0}, DType::Float64);
+  const Row rows[] = {
+      {"exp", exp, false, true},
+      {"tanh", tanh, false, true},
+      {"sigmoid", sigmoid, false, true},
+      {"sqrt", sqrt, false, true},
+      {"relu", relu, false, true},
+      {"mul", [](const Tensor& x) { return x * x; }, true, false},
+      {"pow", [](const Tensor& x) { return pow(x, 3); }, true, false},
+      {"sin", sin, true, false},
+      {"cos", cos, true, false},
+      {"log", log, true, false},
+      {"square", square, true, false},
+      {"div", [p](const Tensor& x) { return p / x; }, true, false},
+      {"add", [p](const Tensor& x) { return x + p; }, false, false},
+      {"sub", [p](const Tensor& x) { return 1 - (p - x); }, false, false},
+      {"mul", [](const Tensor& x) { return x * 3; }, false, false},
+      {"div", [](const Tensor& x) { return x / 3; }, false, false},
+      {"neg", neg, false, false},
+      {"sum", [](const Tensor& x) { return sum(x); }, false, false},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.name);
+    for (bool input : {false, true}) {
+      std::string text = objection(row.op, input);
+      if (input ? row.saves_input : row.saves_output)
+        for (const std::string& part :
+             {std::string(row.name) + ": ", std::string("shape (2,)"), std::string("modified in place by add_"),
+              std::string("at version 1, version 0 was saved")})
+          CHECK_MESSAGE(text.find(part) != std::string::npos, part, " in: ", text);
+      else
+        CHECK(text == "");
+    }
+  }
+}
+
+TEST_CASE("a version error is raised however the memory was written") {
+  Tensor x = leaf({1, 2});
+  Tensor y = exp(x);
+  SUBCASE("through detach") { y.detach().mul_(2); }
+  SUBCASE("through a view") { views::narrow(y, 0, 1, 1).fill_(0); }
+  SUBCASE("under NoGrad") {
+    NoGrad guard;
+    y.copy_(x);
+  }
+  CHECK_THROWS_WITH_AS(sum(y).backward(), Contains("exp"), GradError);
+}
+
+TEST_CASE("gradient functions run only for inputs that need it") {
+  int runs = 0;
+  auto count = [&](const Tensor& g) { return ++runs, g; };
+  Tensor a = leaf({1}), b = leaf({2}), c = tensor({3.0}, DType::Float64);
+  auto op = [&] {
+    return record("op", {a, b, c}, a.detach() * 1, count, count, [](const Tensor&) -> Tensor { throw 1; });
+  };
+  op().backward();
+  CHECK(runs == 2);
+  grad({op()}, {a});
+  CHECK(runs == 3);
+  Tensor y = op(), z = op();
+  grad({y + z}, {y});
+  CHECK(runs == 3);
+}
+
+TEST_CASE("Saved tells what is needed; undefined inputs and saves are allowed") {
+  Tensor a = leaf({1}), none, y = a.detach() * 2;
+  record_all("op", {a, none, y.detach()}, std::span(&y, 1), std::vector<const Tensor*>{&none, &a},
+             [&](Gradients g, const Saved& s, std::span<Tensor> dx) {
+               CHECK(s.size() == 2);
+               CHECK_FALSE(s[0].defined());
+               CHECK(s[1].is_same(a));
+               CHECK(s.needs(0));
+               CHECK_FALSE(s.needs(1));
+               CHECK_FALSE(s.needs(2));
+               dx[0] = g[0] * 2;
+               dx[2] = g[0];  // of no interest
+             });
+  y.backward();
+  CHECK(of(a.grad()) == Values{2});
+}
+
+TEST_CASE("without a recording, record only hands the result through") {
+  Tensor x = leaf({1}), plain = x.detach();
+  auto before = alloc::counters().live_nodes;
+  Tensor y = plain * 2;
+  CHECK(record("op", {plain}, y, [](const Tensor& g) { return g; }).is_same(y));
+  {
+    NoGrad guard;
+    CHECK(record("op", {x}, y, [](const Tensor& g) { return g; }).is_same(y));
+  }
+  CHECK_FALSE(y.requires_grad());
+  CHECK(alloc::counters().live_nodes == before);
+}
+
+TEST_CASE("a gradient takes the dtype and shape of its input") {
+  Tensor x = tensor({1.0, 2.0}).requires_grad_();
+  Tensor y = record("op", {x}, ones(2), [](const Tensor&) { return full({4, 2}, 0.5, DType::Float64); });
+  sum(y).backward();
+  CHECK(x.grad().dtype() == DType::Float32);
+  CHECK(x.grad().to_vector<float>() == std::vector<float>{2, 2});
+  Tensor wrong = record("op", {x}, ones(2), [](const Tensor&) { return ones({2, 3}); });
+  CHECK_THROWS_WITH_AS(sum(wrong).backward(),
+                       Contains("op: backward gave input 0 a gradient of shape (2, 3), expected (2,)"), ShapeError);
+}
+
+TEST_CASE("graphs go away with their last tensor, or in backward") {
+  auto before = alloc::counters();
+  {
+    Tensor x = leaf({1, 2});
+    Tensor y = sum(exp(x * x) * tanh(x));
+    CHECK(alloc::counters().live_nodes == before.live_nodes + 5);
+    y.backward();
+    Tensor d = grad({sum(exp(x))}, {x}, {.create_graph = true})[0];
+    sum(d).backward();
+    Tensor dropped = exp(d) * y;
+  }
+  auto after = alloc::counters();
+  CHECK(after.live_nodes == before.live_nodes);
+  CHECK(after.live_tensors == before.live_tensors);
+  CHECK(after.live_bytes == before.live_bytes);
+}
+
+TEST_CASE("backward frees what was saved, though the output lives on") {
+  Tensor x = leaf({1, 2});
+  auto before = alloc::counters().live_bytes;
+  Tensor h = zeros(1 << 16, DType::Float64) + sum(x);
+  Tensor loss = sum(h * h);
+  h = Tensor();
+  CHECK(alloc::counters().live_bytes - before > 1 << 19);
+  loss.backward();
+  CHECK(alloc::counters().live_bytes - before < 1 << 14);
+}

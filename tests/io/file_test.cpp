@@ -1,0 +1,200 @@
+#include "io/temporary_folder.h"
+#include "support/raises.h"
+
+#include <doctest/doctest.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <unroll/core/error.h>
+#include <unroll/io/file.h>
+
+#include <csignal>
+#include <fstream>
+
+using namespace unroll;
+using io::read_file;
+using io::write_atomically;
+namespace fs = std::filesystem;
+
+TEST_CASE("file: what is written is read, and nothing else is left behind") {
+  TemporaryFolder folder;
+  const fs::path path = folder.path / "f";
+  std::string large(3'000'000, 'x');
+  for (std::size_t i = 0; i < large.size(); ++i) large[i] = static_cast<char>(i * 7 + i / 256);
+  for (const std::string& bytes :
+       {std::string(), std::string("abc"), std::string("\0\n\xff", 3), large, std::string("shorter")}) {
+    write_atomically(path, bytes);
+    CHECK(read_file(path) == bytes);
+    CHECK(folder.files() == 1);
+  }
+}
+
+TEST_CASE("file: any bytes make a name") {
+  TemporaryFolder folder;
+  for (const std::string& name : {std::string("größe"), std::string("a\nb'c"), std::string("\xff\xfe"),
+                                  std::string(255, 'n'), std::string(" ")}) {
+    write_atomically(folder.path / name, name);
+    CHECK(read_file(folder.path / name) == name);
+  }
+  CHECK(folder.files() == 5);
+  CHECK_RAISES(IoError, "\\x0a\\xff': open: No such file or directory (errno 2)", read_file(folder.path / "\n\xff"));
+  CHECK_RAISES(IoError, "errno 36", write_atomically(folder.path / std::string(256, 'n'), "x"));
+  CHECK_RAISES(IoError, "errno 36", write_atomically(folder.path / std::string(5000, 'n'), "x"));
+  CHECK_RAISES(IoError, "errno 22", write_atomically(folder.path / std::string("a\0b", 3), "x"));
+  CHECK_RAISES(IoError, "errno 22", read_file(folder.path / std::string("a\0b", 3)));
+  CHECK(folder.files() == 5);
+}
+
+TEST_CASE("file: a relative path needs no folder in it") {
+  TemporaryFolder folder;
+  const fs::path before = fs::current_path();
+  fs::current_path(folder.path);
+  write_atomically("here", "x");
+  CHECK(read_file("here") == "x");
+  fs::current_path(before);
+  CHECK(read_file(folder.path / "here") == "x");
+}
+
+TEST_CASE("file: what is no ordinary file") {
+  TemporaryFolder folder;
+  CHECK_RAISES(IoError, "write_atomically: ", write_atomically(folder.path, "x"));
+  CHECK_RAISES(IoError, "errno 21", write_atomically(folder.path, "x"));
+  CHECK_RAISES(IoError, "read: Is a directory (errno 21)", read_file(folder.path));
+  CHECK_RAISES(IoError, "errno 2", write_atomically(folder.path / "missing" / "f", "x"));
+  CHECK_RAISES(IoError, "errno 2", write_atomically("", "x"));
+  std::ofstream(folder.path / "file") << "x";
+  CHECK_RAISES(IoError, "errno 20", write_atomically(folder.path / "file" / "f", "x"));
+  CHECK_RAISES(IoError, "write: No space left on device (errno 28)", write_atomically("/dev/full", "x"));
+  CHECK(fs::is_character_file("/dev/full"));
+  CHECK_RAISES(IoError, "not an ordinary file", read_file("/dev/zero"));
+  REQUIRE(::mkfifo((folder.path / "pipe").c_str(), 0600) == 0);
+  CHECK_RAISES(IoError, "not an ordinary file", read_file(folder.path / "pipe"));
+}
+
+TEST_CASE("file: a link stays a link and leads to the new file") {
+  TemporaryFolder folder;
+  fs::create_directory(folder.path / "real");
+  fs::create_symlink("real/f", folder.path / "link");
+  fs::create_symlink("link", folder.path / "link2");
+  write_atomically(folder.path / "link2", "new");  // to a file that does not exist yet
+  CHECK(fs::is_symlink(folder.path / "link"));
+  CHECK(read_file(folder.path / "real" / "f") == "new");
+  write_atomically(folder.path / "link2", "newer");
+  CHECK(fs::is_symlink(folder.path / "link2"));
+  CHECK(read_file(folder.path / "real" / "f") == "newer");
+  fs::create_symlink("loop", folder.path / "loop");
+  CHECK_RAISES(IoError, "errno 40", write_atomically(folder.path / "loop", "x"));
+}
+
+TEST_CASE("file: permissions are kept") {
+  TemporaryFolder folder;
+  const fs::path path = folder.path / "f";
+  write_atomically(path, "1");
+  ::chmod(path.c_str(), 0640);
+  write_atomically(path, "2");
+  struct stat status;
+  REQUIRE(::stat(path.c_str(), &status) == 0);
+  CHECK((status.st_mode & 07777) == 0640);
+}
+
+TEST_CASE("file: an error leaves the old file and nothing else") {
+  TemporaryFolder folder;
+  const fs::path path = folder.path / "f";
+  write_atomically(path, "old");
+  SUBCASE("the disk takes no more") {
+    struct rlimit before;
+    REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+    auto* handler = std::signal(SIGXFSZ, SIG_IGN);
+    struct rlimit little = before;
+    little.rlim_cur = 4096;
+    REQUIRE(::setrlimit(RLIMIT_FSIZE, &little) == 0);
+    try {
+      write_atomically(path, std::string(10000, 'x'));  // the first write is a short one, the second fails
+      FAIL_CHECK("nothing was raised");
+    } catch (const IoError& error) {
+      REQUIRE(::setrlimit(RLIMIT_FSIZE, &before) == 0);
+      CHECK(std::string(error.what()).find("write: File too large (errno 27)") != std::string::npos);
+    }
+    ::setrlimit(RLIMIT_FSIZE, &before);
+    std::signal(SIGXFSZ, handler);
+  }
+  SUBCASE("no file can be opened") {
+    struct rlimit before;
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+    struct rlimit little = before;
+    little.rlim_cur = 0;
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &little) == 0);
+    std::string text;
+    try {
+      write_atomically(path, "x");
+    } catch (const IoError& error) {
+      text = error.what();
+    }
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+    CHECK(text.find("open: Too many open files (errno 24)") != std::string::npos);
+  }
+  SUBCASE("the temporary file's name is a trap") {
+    fs::create_symlink("/dev/null", folder.path / ".f.tmp");
+    CHECK_RAISES(IoError, "errno 40", write_atomically(path, "x"));
+    fs::remove(folder.path / ".f.tmp");
+  }
+  CHECK(read_file(path) == "old");
+  CHECK(folder.files() == 1);
+}
+
+TEST_CASE("file: a writer that is killed leaves the old file or the new one, and the next writer cleans up") {
+  TemporaryFolder folder;
+  const fs::path path = folder.path / "f";
+  const std::string a(200'000, 'a'), b(100'000, 'b');
+  write_atomically(path, a);
+  for (int round = 0; round < 20; ++round) {
+    pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      for (;;) {
+        write_atomically(path, b);
+        write_atomically(path, a);
+      }
+    }
+    ::usleep(static_cast<useconds_t>(500 * (round + 1)));
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+    std::string bytes = read_file(path);
+    CHECK((bytes == a || bytes == b));
+  }
+  write_atomically(path, "last");
+  CHECK(read_file(path) == "last");
+  CHECK(folder.files() == 1);
+}
+
+TEST_CASE("file: several processes that write to one path") {
+  TemporaryFolder folder;
+  const fs::path path = folder.path / "f";
+  pid_t children[3];
+  for (int k = 0; k < 3; ++k) {
+    children[k] = ::fork();
+    REQUIRE(children[k] >= 0);
+    if (children[k] == 0) {
+      int status = 1;
+      try {
+        for (int i = 0; i < 20; ++i)
+          write_atomically(path, std::string(50'000 + static_cast<std::size_t>(k), static_cast<char>('a' + k)));
+        status = 0;
+      } catch (...) {}
+      ::_exit(status);
+    }
+  }
+  for (int i = 0; i < 200; ++i) {
+    if (!fs::exists(path)) continue;
+    std::string bytes = read_file(path);
+    CHECK(bytes.size() == 50'000 + static_cast<std::size_t>(bytes[0] - 'a'));
+    CHECK(bytes.find_first_not_of(bytes[0]) == std::string::npos);
+  }
+  for (pid_t child : children) {
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    CHECK(status == 0);
+  }
+  CHECK(folder.files() == 1);
+}
