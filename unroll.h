@@ -5,8 +5,10 @@
 #include <unroll/core/blas.h>
 #include <unroll/core/dtype.h>
 #include <unroll/core/error.h>
+#include <unroll/core/generator.h>
 #include <unroll/core/print.h>
 #include <unroll/core/random.h>
+#include <unroll/core/ref.h>
 #include <unroll/core/shape.h>
 #include <unroll/core/tensor.h>
 #include <unroll/core/view.h>

@@ -30,7 +30,9 @@ class Numbering {
     }
     return place.value;
   }
-  std::uint32_t get(const void* key) const { return places_.empty() ? kNone : const_cast<Numbering*>(this)->find(key).value; }
+  std::uint32_t get(const void* key) const {
+    return places_.empty() ? kNone : const_cast<Numbering*>(this)->find(key).value;
+  }
 
  private:
   struct Place {
@@ -57,12 +59,13 @@ class Numbering {
 // Whether nobody else can see the elements, so that they may be overwritten.
 bool sole_owner(const Tensor& x) {
   const detail::Body& b = x.body();
-  return b.refs.load(std::memory_order_acquire) == 1 && b.storage->refs.load(std::memory_order_acquire) == 1 && b.contiguous && !b.is_view &&
-         !b.grad_slot;
+  return b.refs.load(std::memory_order_acquire) == 1 && b.storage->refs.load(std::memory_order_acquire) == 1 &&
+         b.contiguous && !b.is_view && !b.grad_slot;
 }
 
 void add_in_place(const Tensor& sum, const Tensor& more) {
-  dispatch_float("backward", sum.dtype(), [&]<class T>() { kernels::zip_into<T, T>(sum, sum, more, [](T a, T b) { return a + b; }); });
+  dispatch_float("backward", sum.dtype(),
+                 [&]<class T>() { kernels::zip_into<T, T>(sum, sum, more, [](T a, T b) { return a + b; }); });
 }
 
 void accumulate(Tensor& sum, Tensor more) {
@@ -75,7 +78,8 @@ void accumulate(Tensor& sum, Tensor more) {
   }
 }
 
-// One backward pass. Everything it needs is its own, so passes may run inside each other and in several threads at once.
+// One backward pass. Everything it needs is its own, so passes may run inside each other and in several threads at
+// once.
 class Pass {
  public:
   struct Wanted {
@@ -108,7 +112,8 @@ class Pass {
   void run(TensorList outputs, TensorList gradients) {
     find_needed();
     for (std::size_t i = 0; i < outputs.size(); ++i) {
-      Tensor g = gradients.empty() || !gradients[i].defined() ? ones_like(outputs[i]) : gradients[i].to(outputs[i].dtype());
+      Tensor g =
+          gradients.empty() || !gradients[i].defined() ? ones_like(outputs[i]) : gradients[i].to(outputs[i].dtype());
       deliver(*outputs[i].grad_slot(), std::move(g));
     }
     for (const Visit& visit : visits_) {
@@ -166,7 +171,8 @@ class Pass {
   void find_needed() {
     for (auto visit = visits_.rbegin(); visit != visits_.rend(); ++visit) {
       auto inputs = visit->node->inputs();
-      visit->needed = std::any_of(inputs.begin(), inputs.end(), [&](const Ref<GradSlot>& slot) { return slot && needs(*slot); });
+      visit->needed =
+          std::any_of(inputs.begin(), inputs.end(), [&](const Ref<GradSlot>& slot) { return slot && needs(*slot); });
     }
   }
 
@@ -186,7 +192,8 @@ class Pass {
 
   void step(Node& node, std::span<const Tensor> grad_out) {
     check<GradError>(!node.freed(),
-                     "{}: backward through the graph a second time: what it needs was freed by the first; pass retain_graph = true there, "
+                     "{}: backward through the graph a second time: what it needs was freed by the first; pass "
+                     "retain_graph = true there, "
                      "or detach() what is carried over from an earlier step",
                      node.name());
     auto inputs = node.inputs();
@@ -205,8 +212,10 @@ class Pass {
     if (g.shape() == slot.shape) return g;
     std::size_t rank = slot.shape.size(), lead = g.shape().size() - std::min(rank, g.shape().size());
     bool spread = g.shape().size() >= rank;
-    for (std::size_t d = 0; spread && d < rank; ++d) spread = slot.shape[d] == 1 || slot.shape[d] == g.shape()[lead + d];
-    check<ShapeError>(spread, "{}: backward gave input {} a gradient of shape {}, expected {}", node.name(), input, g.shape(), slot.shape);
+    for (std::size_t d = 0; spread && d < rank; ++d)
+      spread = slot.shape[d] == 1 || slot.shape[d] == g.shape()[lead + d];
+    check<ShapeError>(spread, "{}: backward gave input {} a gradient of shape {}, expected {}", node.name(), input,
+                      g.shape(), slot.shape);
     return sum_to(g, slot.shape);
   }
 
@@ -232,14 +241,17 @@ class Pass {
 
 void check_outputs(const char* op, TensorList outputs, TensorList gradients) {
   check<GradError>(!outputs.empty(), "{}: no outputs to differentiate", op);
-  check<GradError>(gradients.empty() || gradients.size() == outputs.size(), "{}: {} gradients came for {} outputs", op, gradients.size(), outputs.size());
+  check<GradError>(gradients.empty() || gradients.size() == outputs.size(), "{}: {} gradients came for {} outputs", op,
+                   gradients.size(), outputs.size());
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     const Tensor& y = outputs[i];
     check<GradError>(y.requires_grad(), "{}: output {} does not require a gradient and has no history", op, i);
     if (gradients.empty() || !gradients[i].defined())
-      check<GradError>(y.numel() == 1, "{}: output {} has shape {}; only that of one element may go without a gradient", op, i, y.shape());
+      check<GradError>(y.numel() == 1, "{}: output {} has shape {}; only that of one element may go without a gradient",
+                       op, i, y.shape());
     else
-      check<ShapeError>(gradients[i].shape() == y.shape(), "{}: the gradient of output {} has shape {}, expected {}", op, i, gradients[i].shape(), y.shape());
+      check<ShapeError>(gradients[i].shape() == y.shape(), "{}: the gradient of output {} has shape {}, expected {}",
+                        op, i, gradients[i].shape(), y.shape());
   }
 }
 
@@ -280,7 +292,8 @@ void backward(TensorList outputs, TensorList gradients, const BackwardOptions& o
   GradMode mode(options.create_graph);
   Pass pass(outputs, options.retain_graph.value_or(options.create_graph));
   if (options.inputs) {
-    check<GradError>(!options.inputs->empty(), "backward: the list of inputs is empty; leave it out to accumulate into all leaves");
+    check<GradError>(!options.inputs->empty(),
+                     "backward: the list of inputs is empty; leave it out to accumulate into all leaves");
     for (const Tensor& x : *options.inputs) {
       check<GradError>(x.requires_grad(), "backward: one of the inputs does not require a gradient");
       pass.want(x.body().grad_slot);

@@ -17,13 +17,13 @@ struct BackwardOptions {
   std::optional<std::vector<Tensor>> inputs = {};
 };
 
-/// Adds d(Σ gradients·outputs)/d(leaf) to the grad() of every leaf. `gradients` is empty or one an output; options.gradient is another way
-/// to give that of a single one. Under create_graph a grad() holds the graph that it is part of, and both live until it is reset
-/// (set_grad({})): prefer grad() below.
+/// Adds d(Σ gradients·outputs)/d(leaf) to the grad() of every leaf. `gradients` is empty or one an output;
+/// options.gradient is another way to give that of a single one. Under create_graph a grad() holds the graph that it is
+/// part of, and both live until it is reset (set_grad({})): prefer grad() below.
 ///
-/// Raises GradError when an output needs no gradient, when the graph has been freed by an earlier backward, when a saved tensor was
-/// written in place; ShapeError when a gradient has not its output's shape, or is missing for an output of several elements. Whatever is
-/// raised, by a gradient function too, all grad() are as before.
+/// Raises GradError when an output needs no gradient, when the graph has been freed by an earlier backward, when a
+/// saved tensor was written in place; ShapeError when a gradient has not its output's shape, or is missing for an
+/// output of several elements. Whatever is raised, by a gradient function too, all grad() are as before.
 void backward(TensorList outputs, TensorList gradients = {}, const BackwardOptions& options = {});
 
 struct GradOptions {

@@ -4,9 +4,11 @@
 
 namespace unroll::detail {
 
-void differentiate_definition(const Definition& definition, std::size_t inputs, Gradients g, const Saved& s, std::span<Tensor> dx) {
-  // Each input gets a name of its own here. Without it an input that another input was computed from (h0 from x, tied weights)
-  // would also receive what flows to it through that other one, and that part is delivered again further up the graph.
+void differentiate_definition(const Definition& definition, std::size_t inputs, Gradients g, const Saved& s,
+                              std::span<Tensor> dx) {
+  // Each input gets a name of its own here. Without it an input that another input was computed from (h0 from x, tied
+  // weights) would also receive what flows to it through that other one, and that part is delivered again further up
+  // the graph.
   std::vector<Tensor> aliases(inputs);
   std::vector<Tensor> targets;
   for (std::size_t i = 0; i < inputs; ++i) {
@@ -21,7 +23,8 @@ void differentiate_definition(const Definition& definition, std::size_t inputs, 
       grads_of_used.push_back(g[j]);
     }
   if (used.empty()) return;
-  std::vector<Tensor> result = grad(used, targets, {.grad_outputs = grads_of_used, .create_graph = true, .allow_unused = true});
+  std::vector<Tensor> result =
+      grad(used, targets, {.grad_outputs = grads_of_used, .create_graph = true, .allow_unused = true});
   for (std::size_t i = 0, k = 0; i < inputs; ++i)
     if (aliases[i].defined() && s.needs(i)) dx[i] = result[k++];
 }

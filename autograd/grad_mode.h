@@ -24,10 +24,12 @@ class ScopedSwitch {
 };
 }  // namespace detail
 
-/// Whether ops of this thread are recorded: `GradMode guard(false);` stops it until the end of the scope. On to begin with.
+/// Whether ops of this thread are recorded: `GradMode guard(false);` stops it until the end of the scope. On to begin
+/// with.
 using GradMode = detail::ScopedSwitch<detail::grad_mode>;
 
-/// Whether layers may use their fused kernels; off, they run the ops they are defined by, and the whole graph can be seen. On to begin with.
+/// Whether layers may use their fused kernels; off, they run the ops they are defined by, and the whole graph can be
+/// seen. On to begin with.
 using FusedMode = detail::ScopedSwitch<detail::fused_mode>;
 
 /// Records nothing until the end of the scope.

@@ -6,19 +6,22 @@
 
 namespace unroll {
 namespace {
-// Every thread counts for itself. A node that reads another thread's node starts behind it (edge_to), as Lamport's clocks do, so
-// sequence numbers order every graph without a shared counter.
+// Every thread counts for itself. A node that reads another thread's node starts behind it (edge_to), as Lamport's
+// clocks do, so sequence numbers order every graph without a shared counter.
 thread_local std::uint64_t clock_of_thread = 0;
 }  // namespace
 
-Node::Node(const char* name, std::uint32_t outputs) : name_(name), sequence_(++clock_of_thread), outputs_(outputs) { alloc::count_node(1); }
+Node::Node(const char* name, std::uint32_t outputs) : name_(name), sequence_(++clock_of_thread), outputs_(outputs) {
+  alloc::count_node(1);
+}
 
 Node::~Node() { alloc::count_node(-1); }
 
 void retain(Node* node) noexcept { node->refs.fetch_add(1, std::memory_order_relaxed); }
 
-// A node owns the nodes it reads from, through its edges, its saved tensors and whatever a gradient function captured. Deleting them
-// from within each other would nest as deep as the graph; instead a node that dies while another is being deleted waits in a list.
+// A node owns the nodes it reads from, through its edges, its saved tensors and whatever a gradient function captured.
+// Deleting them from within each other would nest as deep as the graph; instead a node that dies while another is being
+// deleted waits in a list.
 void release(Node* node) noexcept {
   thread_local Node* waiting = nullptr;
   thread_local bool deleting = false;
@@ -34,7 +37,8 @@ void release(Node* node) noexcept {
 Ref<detail::GradSlot> Node::edge_to(const Tensor& input) noexcept {
   if (!detail::wants_grad(input)) return {};
   const Ref<detail::GradSlot>& slot = input.body().grad_slot;
-  if (slot->grad_fn && slot->grad_fn->sequence() >= sequence_) sequence_ = clock_of_thread = slot->grad_fn->sequence() + 1;
+  if (slot->grad_fn && slot->grad_fn->sequence() >= sequence_)
+    sequence_ = clock_of_thread = slot->grad_fn->sequence() + 1;
   return slot;
 }
 
@@ -50,9 +54,11 @@ const Tensor& Saved::operator[](std::size_t i) const {
   const detail::SavedTensor& saved = saved_[i];
   if (!saved.value.defined()) return saved.value;
   check<GradError>(saved.value.version() == saved.version,
-                   "{}: a tensor of shape {} that backward needs was modified in place by {}: it is at version {}, version {} was saved; "
+                   "{}: a tensor of shape {} that backward needs was modified in place by {}: it is at version {}, "
+                   "version {} was saved; "
                    "write a new tensor instead",
-                   node_.name(), saved.value.shape(), saved.value.body().storage->last_write, saved.value.version(), saved.version);
+                   node_.name(), saved.value.shape(), saved.value.body().storage->last_write, saved.value.version(),
+                   saved.version);
   if (saved.output < 0 || !GradMode::enabled()) return saved.value;
   if (!unpacked_[i].defined()) {
     unpacked_[i] = views::alias(saved.value);

@@ -13,11 +13,12 @@ void retain(Node*) noexcept;
 void release(Node*) noexcept;
 
 namespace detail {
-/// A tensor's place in the graph. The tensor owns it, and so does every op that reads the tensor: it is the edge from the op to where
-/// the tensor came from. For a leaf it holds the gradient; otherwise it names the op and which of its outputs the tensor is.
+/// A tensor's place in the graph. The tensor owns it, and so does every op that reads the tensor: it is the edge from
+/// the op to where the tensor came from. For a leaf it holds the gradient; otherwise it names the op and which of its
+/// outputs the tensor is.
 struct GradSlot : RefCounted {
-  Ref<Node> grad_fn;          // none for a leaf
-  std::uint32_t output = 0;   // of grad_fn
+  Ref<Node> grad_fn;         // none for a leaf
+  std::uint32_t output = 0;  // of grad_fn
   bool requires_grad = false;
   bool retains_grad = false;  // keep `grad` although the tensor was computed
   DType dtype;
@@ -32,23 +33,26 @@ struct GradSlot : RefCounted {
 struct SavedTensor {
   Tensor value;
   std::uint32_t version = 0;  // of its memory when it was saved
-  std::int32_t output = -1;   // ≥ 0: the node's own output; kept without history, else node and tensor would own each other
+  std::int32_t output =
+      -1;  // ≥ 0: the node's own output; kept without history, else node and tensor would own each other
 };
 
 /// What one run of Node::backward reads and writes.
 struct GradFlow {
-  std::span<const Tensor> grad_out;    // one an output; undefined where no gradient arrived
-  std::span<Tensor> grad_in;           // one an input; left undefined means zero
+  std::span<const Tensor> grad_out;     // one an output; undefined where no gradient arrived
+  std::span<Tensor> grad_in;            // one an input; left undefined means zero
   std::span<const std::uint8_t> needs;  // whether that input's gradient is wanted
 };
 }  // namespace detail
 
-/// What a gradient function reads: `s[0]`, the first saved tensor, and `s.needs(1)`, whether input 1 wants its gradient.
+/// What a gradient function reads: `s[0]`, the first saved tensor, and `s.needs(1)`, whether input 1 wants its
+/// gradient.
 class Saved {
  public:
   Saved(Node& node, std::span<const detail::SavedTensor> saved, Tensor* unpacked, std::span<const std::uint8_t> needs)
       : node_(node), saved_(saved), unpacked_(unpacked), needs_(needs) {}
-  /// Raises GradError when the tensor was written in place since it was saved. Good until the gradient function returns.
+  /// Raises GradError when the tensor was written in place since it was saved. Good until the gradient function
+  /// returns.
   const Tensor& operator[](std::size_t i) const;
   std::size_t size() const noexcept { return saved_.size(); }
   bool needs(std::size_t input) const { return needs_[input] != 0; }

@@ -2,6 +2,7 @@
 #include <unroll/autograd/grad_mode.h>
 #include <unroll/autograd/node.h>
 
+#include <concepts>
 #include <tuple>
 
 #pragma GCC visibility push(default)
@@ -13,9 +14,10 @@
 ///       return record("tanh", {x}, y, save(y), [](const Tensor& g, const Saved& s) { return g * (1 - s[0] * s[0]); });
 ///     }
 ///
-/// The gradient is written with public ops, so the gradient's gradient needs no code. What it reads of tensors goes through save(), never
-/// through a capture: saved tensors are checked against in-place changes and freed with the graph. A result that is broader than its
-/// input (by broadcasting) is summed by the engine. An undefined result means zero.
+/// The gradient is written with public ops, so the gradient's gradient needs no code. What it reads of tensors goes
+/// through save(), never through a capture: saved tensors are checked against in-place changes and freed with the
+/// graph. A result that is broader than its input (by broadcasting) is summed by the engine. An undefined result means
+/// zero.
 namespace unroll {
 
 namespace detail {
@@ -24,6 +26,10 @@ struct Arg {
   Arg(const Tensor& x) : tensor(&x) {}
   const Tensor* tensor;
 };
+
+/// A gradient function that needs the incoming gradient only.
+template <class F>
+concept SavesNothing = std::invocable<F, const Tensor&>;
 
 template <std::size_t K>
 struct SaveList {
@@ -69,9 +75,10 @@ class OpNode final : public Node {
 template <class Gradient>
 class GroupNode final : public Node {
  public:
-  GroupNode(const char* name, std::span<const Tensor> inputs, std::span<const Tensor> outputs, std::span<const Tensor* const> saves,
-            Gradient&& gradient)
-      : Node(name, static_cast<std::uint32_t>(outputs.size())), edges_(inputs.size()), saved_(saves.size()), gradient_(std::move(gradient)) {
+  GroupNode(const char* name, std::span<const Tensor> inputs, std::span<const Tensor> outputs,
+            std::span<const Tensor* const> saves, Gradient&& gradient)
+      : Node(name, static_cast<std::uint32_t>(outputs.size())), edges_(inputs.size()), saved_(saves.size()),
+        gradient_(std::move(gradient)) {
     for (std::size_t i = 0; i < inputs.size(); ++i) edges_[i] = edge_to(inputs[i]);
     for (std::size_t k = 0; k < saves.size(); ++k) keep(saved_[k], *saves[k], outputs);
   }
@@ -105,10 +112,12 @@ detail::SaveList<sizeof...(Tensors)> save(const Tensors&... tensors) {
   return {{&tensors...}};
 }
 
-/// Records that the op `name` computed y from `inputs` (undefined ones are allowed), with one gradient function an input:
-/// (const Tensor& g, const Saved& s) → Tensor or (const Tensor& g) → Tensor. It runs only if that input needs its gradient.
+/// Records that the op `name` computed y from `inputs` (undefined ones are allowed), with one gradient function an
+/// input: (const Tensor& g, const Saved& s) → Tensor or (const Tensor& g) → Tensor. It runs only if that input needs
+/// its gradient.
 template <std::size_t N, std::size_t K, class... Gradients>
-Tensor record(const char* name, const detail::Arg (&inputs)[N], Tensor y, const detail::SaveList<K>& saves, Gradients... gradients) {
+Tensor record(const char* name, const detail::Arg (&inputs)[N], Tensor y, const detail::SaveList<K>& saves,
+              Gradients... gradients) {
   static_assert(sizeof...(Gradients) == N, "record: one gradient function for each input");
   if (!GradMode::enabled()) return y;
   bool wanted = false;
@@ -120,18 +129,20 @@ Tensor record(const char* name, const detail::Arg (&inputs)[N], Tensor y, const 
 }
 
 /// The same for an op that saves nothing.
-template <std::size_t N, class... Gradients>
-  requires(std::is_invocable_v<Gradients, const Tensor&> && ...)
+template <std::size_t N, detail::SavesNothing... Gradients>
 Tensor record(const char* name, const detail::Arg (&inputs)[N], Tensor y, Gradients... gradients) {
   return record(name, inputs, std::move(y), save(), std::move(gradients)...);
 }
 
-/// Gradients of a whole op: g[j] is that of output j (undefined where none arrived), dx[i] is to become that of input i if s.needs(i).
+/// Gradients of a whole op: g[j] is that of output j (undefined where none arrived), dx[i] is to become that of input i
+/// if s.needs(i).
 using Gradients = std::span<const Tensor>;
 
-/// For ops whose inputs or outputs are many: one function (Gradients g, const Saved& s, std::span<Tensor> dx) for all gradients.
+/// For ops whose inputs or outputs are many: one function (Gradients g, const Saved& s, std::span<Tensor> dx) for all
+/// gradients.
 template <class Gradient>
-void record_all(const char* name, TensorList inputs, std::span<const Tensor> outputs, std::span<const Tensor* const> saves, Gradient gradient) {
+void record_all(const char* name, TensorList inputs, std::span<const Tensor> outputs,
+                std::span<const Tensor* const> saves, Gradient gradient) {
   if (!detail::recording(inputs)) return;
   auto node = Ref<Node>::adopt(new detail::GroupNode<Gradient>(name, inputs, outputs, saves, std::move(gradient)));
   for (std::uint32_t j = 0; j < outputs.size(); ++j)

@@ -20,9 +20,12 @@ bool Tensor::requires_grad() const noexcept { return detail::wants_grad(*this); 
 bool Tensor::is_leaf() const noexcept { return !grad_slot() || !grad_slot()->grad_fn; }
 
 const Tensor& Tensor::requires_grad_(bool requires_grad) const {
-  check<DTypeError>(!requires_grad || is_floating_point(), "requires_grad_: only float32 and float64 can, got {}", to_string(dtype()));
+  check<DTypeError>(!requires_grad || is_floating_point(), "requires_grad_: only float32 and float64 can, got {}",
+                    to_string(dtype()));
   if (!is_leaf()) {
-    check<GradError>(requires_grad, "requires_grad_: this tensor was computed by {}; use detach() for one without history", grad_slot()->grad_fn->name());
+    check<GradError>(requires_grad,
+                     "requires_grad_: this tensor was computed by {}; use detach() for one without history",
+                     grad_slot()->grad_fn->name());
     return *this;
   }
   if (requires_grad || grad_slot()) slot_of(*this).requires_grad = requires_grad;
@@ -33,8 +36,10 @@ Tensor Tensor::grad() const { return grad_slot() ? grad_slot()->grad : Tensor();
 
 void Tensor::set_grad(const Tensor& grad) const {
   if (grad.defined()) {
-    check<ShapeError>(grad.shape() == shape(), "set_grad: the gradient has shape {}, the tensor {}", grad.shape(), shape());
-    check<DTypeError>(grad.dtype() == dtype(), "set_grad: the gradient is {}, the tensor {}", to_string(grad.dtype()), to_string(dtype()));
+    check<ShapeError>(grad.shape() == shape(), "set_grad: the gradient has shape {}, the tensor {}", grad.shape(),
+                      shape());
+    check<DTypeError>(grad.dtype() == dtype(), "set_grad: the gradient is {}, the tensor {}", to_string(grad.dtype()),
+                      to_string(dtype()));
     check<GradError>(!grad.is_same(*this), "set_grad: a tensor cannot be its own gradient");
   }
   if (grad.defined() || grad_slot()) slot_of(*this).grad = grad;

@@ -136,7 +136,8 @@ std::atomic<Hook> the_hook{nullptr};
 void* allocate(std::size_t bytes) {
   if (Hook hook = the_hook.load(std::memory_order_relaxed); hook && !hook(bytes)) [[unlikely]]
     throw OutOfMemory(bytes);
-  if (bytes > std::size_t{1} << 46) throw OutOfMemory(bytes);  // beyond any address space; keeps the arithmetic below in range
+  if (bytes > std::size_t{1} << 46)
+    throw OutOfMemory(bytes);  // beyond any address space; keeps the arithmetic below in range
   SizeClass size = size_class(bytes);
   Cache* mine = cache();
   if (mine && mine->lists[size.index]) {

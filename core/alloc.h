@@ -3,8 +3,9 @@
 #include <cstdint>
 
 #pragma GCC visibility push(default)
-/// Where all memory of tensors and graphs comes from: blocks aligned to 64 bytes, taken from and given back to free lists of this
-/// thread, one list a size class. A training step asks for the same sizes again and again, so in its steady state nothing reaches malloc.
+/// Where all memory of tensors and graphs comes from: blocks aligned to 64 bytes, taken from and given back to free
+/// lists of this thread, one list a size class. A training step asks for the same sizes again and again, so in its
+/// steady state nothing reaches malloc.
 namespace unroll::alloc {
 
 constexpr std::size_t kAlignment = 64;  // a cache line, and the widest vector
@@ -20,10 +21,10 @@ void trim() noexcept;
 
 /// Sums over all threads, exact whenever no other thread is allocating.
 struct Counters {
-  std::int64_t live_bytes = 0;     // handed out and not given back, rounded up to size classes
-  std::int64_t live_tensors = 0;   // tensor bodies, views included
-  std::int64_t live_nodes = 0;     // nodes of recorded graphs
-  std::int64_t system_calls = 0;   // times that a free list was empty and the system was asked
+  std::int64_t live_bytes = 0;    // handed out and not given back, rounded up to size classes
+  std::int64_t live_tensors = 0;  // tensor bodies, views included
+  std::int64_t live_nodes = 0;    // nodes of recorded graphs
+  std::int64_t system_calls = 0;  // times that a free list was empty and the system was asked
 };
 Counters counters() noexcept;
 

@@ -3,8 +3,7 @@
 #include <type_traits>
 
 #pragma GCC visibility push(default)
-/// Matrix products on raw pointers, by OpenBLAS. It runs with as many threads as its host lets it: nothing here changes
-/// that.
+/// Matrix products on raw pointers, by OpenBLAS, with as many threads as its host lets it use.
 namespace unroll::blas {
 
 /// Where the elements of a row-major matrix stand: row i begins at data[i · ld]. With `transposed`, what is read is
@@ -26,8 +25,7 @@ struct Scale {
   T alpha = 1, beta = 0;
 };
 
-/// C ← alpha A B + beta C, where A is (m, k), B is (k, n) and C is (m, n), once for each matrix of a batch; float and
-/// double.
+/// C ← alpha A B + beta C for each matrix of a batch, where A is (m, k), B (k, n) and C (m, n); float and double.
 ///
 ///     gemm<float>({.m = N, .n = 4 * H, .k = I}, {x, I}, {w_ih, I, true}, {gates, 4 * H});  // gates = x w_ihᵀ
 ///

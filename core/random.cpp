@@ -12,8 +12,8 @@ namespace unroll {
 
 namespace detail {
 Tensor new_tensor(Ref<Storage>, Shape, Strides, std::int64_t, DType, bool is_view);  // core/tensor.cpp
-void before_write(const Tensor& x,
-                  const char* op);  // autograd/ops/in_place.cpp: GradError if x may not be overwritten now
+// autograd/ops/in_place.cpp: raises if x may not be overwritten now.
+void before_write(const Tensor& x, const char* op);
 }  // namespace detail
 
 namespace {

@@ -3,9 +3,8 @@
 #include <unroll/core/tensor.h>
 
 #pragma GCC visibility push(default)
-/// Random numbers: on every machine the ones that PyTorch's CPU generator draws from the same seed, bit for bit, as its
-/// kernels for AVX2 and later compute them. (float64 normals go through log, sin and cos of the C library; glibc's
-/// agree.)
+/// Random numbers: on every machine those that PyTorch draws on a CPU with AVX2 from the same seed, bit for bit.
+/// (float64 normals go through log, sin and cos of the C library; glibc's agree.)
 namespace unroll {
 
 namespace detail {
@@ -15,14 +14,13 @@ Tensor laid_out_like(const Tensor& like);
 }  // namespace detail
 
 // -- New tensors
-// -------------------------------------------------------------------------------------------------------------------
 
 /// Uniform in [0, 1), in multiples of 2⁻²⁴ (float32) or 2⁻⁵³ (float64). Raises DTypeError for another dtype.
 Tensor rand(Shape shape, DType dtype = DType::Float32, Generator& generator = default_generator());
 /// Standard normal. Raises DTypeError unless the dtype is floating.
 Tensor randn(Shape shape, DType dtype = DType::Float32, Generator& generator = default_generator());
-/// Int64, uniform in [low, high). Raises ValueError unless low < high. Takes 64 bits a number from high − low = 2²⁸ on,
-/// as PyTorch does since 2.6 (before, from 2³² on).
+/// Int64, uniform in [low, high). Raises ValueError unless low < high. Takes 64 random bits a number where high − low
+/// is 2²⁸ or more, as PyTorch 2.15 does (1.13: 2³²), else 32.
 Tensor randint(std::int64_t low, std::int64_t high, Shape shape, Generator& generator = default_generator());
 /// 0, …, n − 1 in random order. Raises ValueError for n < 0.
 Tensor randperm(std::int64_t n, Generator& generator = default_generator());
@@ -30,17 +28,16 @@ Tensor randperm(std::int64_t n, Generator& generator = default_generator());
 /// that order.
 Tensor rand_like(const Tensor& like, Generator& generator = default_generator());
 Tensor randn_like(const Tensor& like, Generator& generator = default_generator());
-/// 1 with the probability that stands in each place, else 0, of the same dtype. Raises ValueError for one outside [0,
+/// 1 with the probability that stands in its place, else 0; of the same dtype. Raises ValueError for one outside [0,
 /// 1].
 Tensor bernoulli(const Tensor& probabilities, Generator& generator = default_generator());
 
 // -- In place
-// ----------------------------------------------------------------------------------------------------------------------
 // Elements are drawn in the order in which they lie in memory, whatever the strides. All return x. They raise
 // DTypeError unless x is floating (bernoulli_ takes any dtype), ValueError for expanded tensors, and GradError where x
 // may not be overwritten.
 
-/// Uniform in [from, to): u (to − from) + from. Raises ValueError unless from ≤ to and to − from are finite in x's
+/// Uniform in [from, to): u (to − from) + from. Raises ValueError unless from ≤ to, and to − from is finite in x's
 /// dtype.
 const Tensor& uniform_(const Tensor& x, double from = 0, double to = 1, Generator& generator = default_generator());
 /// Normal: z std + mean. Raises ValueError unless std ≥ 0.

@@ -6,7 +6,9 @@
 
 namespace unroll {
 namespace {
-std::int64_t* allocate_sizes(std::size_t n) { return static_cast<std::int64_t*>(alloc::allocate(n * sizeof(std::int64_t))); }
+std::int64_t* allocate_sizes(std::size_t n) {
+  return static_cast<std::int64_t*>(alloc::allocate(n * sizeof(std::int64_t)));
+}
 }  // namespace
 
 Shape::Shape(std::span<const std::int64_t> sizes) : size_(sizes.size()) {
@@ -81,7 +83,8 @@ Shape broadcast(std::string_view op, const Shape& a, const Shape& b) {
   std::size_t lead = longer.size() - shorter.size();
   for (std::size_t d = 0; d < shorter.size(); ++d) {
     std::int64_t& size = result[lead + d];
-    check<ShapeError>(size == shorter[d] || size == 1 || shorter[d] == 1, "{}: shapes {} and {} do not broadcast", op, a, b);
+    check<ShapeError>(size == shorter[d] || size == 1 || shorter[d] == 1, "{}: shapes {} and {} do not broadcast", op,
+                      a, b);
     if (size == 1) size = shorter[d];
   }
   return result;
@@ -89,7 +92,8 @@ Shape broadcast(std::string_view op, const Shape& a, const Shape& b) {
 
 std::size_t wrap_dim(std::string_view op, std::int64_t dim, std::size_t rank) {
   auto n = static_cast<std::int64_t>(std::max<std::size_t>(rank, 1));
-  check<IndexError>(dim >= -n && dim < n, "{}: dimension {} is out of range, expected one in [{}, {}]", op, dim, -n, n - 1);
+  check<IndexError>(dim >= -n && dim < n, "{}: dimension {} is out of range, expected one in [{}, {}]", op, dim, -n,
+                    n - 1);
   return static_cast<std::size_t>(dim < 0 ? dim + n : dim);
 }
 

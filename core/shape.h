@@ -49,7 +49,7 @@ class Shape {
   std::size_t size_;
   union {
     std::int64_t local_[kInline];  // copied whole when an object moves: the pointer lies within
-    std::int64_t* heap_;  // when size_ > kInline
+    std::int64_t* heap_;           // when size_ > kInline
   };
 };
 
@@ -63,16 +63,19 @@ std::string to_string(const Shape& shape);
 /// a·b for sizes ≥ 0, the one place where sizes are multiplied. Raises ShapeError when it exceeds 2⁶³ − 1.
 std::int64_t checked_mul(std::int64_t a, std::int64_t b);
 
-/// The number of elements. Raises ShapeError for a negative size or when the product, with zero sizes taken as one, overflows.
+/// The number of elements. Raises ShapeError for a negative size or when the product, with zero sizes taken as one,
+/// overflows.
 std::int64_t numel(const Shape& shape);
 
 /// Row-major strides.
 Strides contiguous_strides(const Shape& shape);
 
-/// The shape both broadcast to by numpy's rule: aligned at the end, 1 stretches. Raises ShapeError that names `op` and both.
+/// The shape both broadcast to by numpy's rule: aligned at the end, 1 stretches. Raises ShapeError that names `op` and
+/// both.
 Shape broadcast(std::string_view op, const Shape& a, const Shape& b);
 
-/// `dim` counted from the front; −1 is the last. Raises IndexError outside [−rank, rank). A scalar has dimension 0 and −1.
+/// `dim` counted from the front; −1 is the last. Raises IndexError outside [−rank, rank). A scalar has dimension 0 and
+/// −1.
 std::size_t wrap_dim(std::string_view op, std::int64_t dim, std::size_t rank);
 
 }  // namespace unroll

@@ -40,14 +40,8 @@ void release(Storage* storage) noexcept {
 }
 
 Body::Body(Ref<Storage> storage_, Shape shape_, Strides strides_, std::int64_t offset_, DType dtype_, bool is_view_)
-    : storage(std::move(storage_)),
-      shape(std::move(shape_)),
-      strides(std::move(strides_)),
-      offset(offset_),
-      numel(unroll::numel(shape)),
-      dtype(dtype_),
-      contiguous(is_row_major(shape, strides, numel)),
-      is_view(is_view_) {
+    : storage(std::move(storage_)), shape(std::move(shape_)), strides(std::move(strides_)), offset(offset_),
+      numel(unroll::numel(shape)), dtype(dtype_), contiguous(is_row_major(shape, strides, numel)), is_view(is_view_) {
   if (is_view) storage->views.fetch_add(1, std::memory_order_relaxed);
   alloc::count_tensor(1);
 }
@@ -92,8 +86,8 @@ Tensor ones(Shape shape, DType dtype) { return full(std::move(shape), 1, dtype);
 Tensor scalar(double value, DType dtype) { return full({}, value, dtype); }
 
 Tensor arange(double start, double end, double step, DType dtype) {
-  check<ValueError>(step != 0 && std::isfinite(start) && std::isfinite(end), "arange: expected finite bounds and a step other than 0, got {}, {}, {}",
-                    start, end, step);
+  check<ValueError>(step != 0 && std::isfinite(start) && std::isfinite(end),
+                    "arange: expected finite bounds and a step other than 0, got {}, {}, {}", start, end, step);
   double count = std::ceil((end - start) / step);
   check<ValueError>(count >= 0, "arange: a step of {} does not lead from {} to {}", step, start, end);
   check<ShapeError>(count < 0x1p62, "arange: {} elements are too many", count);
@@ -120,7 +114,8 @@ Tensor full_like(const Tensor& like, double value) { return full(like.shape(), v
 
 namespace {
 void check_count(std::size_t values, const Shape& shape) {
-  check<ShapeError>(static_cast<std::int64_t>(values) == numel(shape), "from_data: {} values do not fill shape {}", values, shape);
+  check<ShapeError>(static_cast<std::int64_t>(values) == numel(shape), "from_data: {} values do not fill shape {}",
+                    values, shape);
 }
 
 template <class T, class Values>

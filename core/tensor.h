@@ -16,10 +16,10 @@ struct BackwardOptions;
 namespace detail {
 /// The memory behind one or more tensors; its elements follow this header. Views share it, and with it the version.
 struct Storage : RefCounted {
-  std::size_t bytes;            // of the elements
-  std::uint32_t version = 0;    // how often the elements have been written in place
-  std::atomic<std::int32_t> views{0};  // live tensors that are views of another (see Tensor::is_view); threads view shared parameters
-  const char* last_write = "";  // the op that wrote last, for the error that a stale saved tensor raises
+  std::size_t bytes;                   // of the elements
+  std::uint32_t version = 0;           // how often the elements have been written in place
+  std::atomic<std::int32_t> views{0};  // live tensors that are views of another; threads may view one parameter
+  const char* last_write = "";         // the op that wrote last, for the error that a stale saved tensor raises
   void* data() noexcept { return reinterpret_cast<std::byte*>(this) + 64; }
 };
 void release(Storage*) noexcept;
@@ -29,7 +29,8 @@ struct GradSlot;
 void retain(GradSlot*) noexcept;
 void release(GradSlot*) noexcept;
 
-/// What core asks of autograd, which defines it: raise GradError if `op` may not overwrite x now; what printing says of x's gradient.
+/// What core asks of autograd, which defines it: raise GradError if `op` may not overwrite x now; what printing says of
+/// x's gradient.
 void before_write(const Tensor& x, const char* op);
 std::string gradient_suffix(const Tensor& x);
 
@@ -47,18 +48,17 @@ struct Body : RefCounted {
 };
 void release(Body*) noexcept;
 
-template <class T>
-void retain(T* counted) noexcept
-  requires std::derived_from<T, RefCounted>
-{
+template <std::derived_from<RefCounted> T>
+void retain(T* counted) noexcept {
   counted->refs.fetch_add(1, std::memory_order_relaxed);
 }
 }  // namespace detail
 
-/// An n-dimensional array: a handle to shape, strides and shared memory. Copying the handle is cheap and shares the elements.
+/// An n-dimensional array: a handle to shape, strides and shared memory. Copying the handle is cheap and shares the
+/// elements.
 ///
-/// Methods tell what a tensor is, write it in place (trailing underscore), and hold its side of differentiation; everything
-/// that computes a new tensor is a free function: `tanh(x)`, `narrow(x, 0, 1, 2)`, `a + b`.
+/// Methods tell what a tensor is, write it in place (trailing underscore), and hold its side of differentiation;
+/// everything that computes a new tensor is a free function: `tanh(x)`, `narrow(x, 0, 1, 2)`, `a + b`.
 class Tensor {
  public:
   /// An undefined tensor: no shape, no elements. Only defined() may be asked of it.
@@ -99,8 +99,9 @@ class Tensor {
   template <class T>
   std::vector<T> to_vector() const;
 
-  // -- in place (autograd/ops/in_place.cpp). Recorded like any op; raises GradError where that is impossible: on a leaf that requires
-  //    a gradient, or on memory shared with a view while its history is recorded. All operands broadcast to this tensor's shape.
+  // -- in place (autograd/ops/in_place.cpp), recorded like any op. Raises GradError where that is impossible: on a leaf
+  // that requires a gradient, or on memory shared with a view while its history is recorded. Operands broadcast to this
+  // tensor's shape.
   const Tensor& fill_(double value) const;
   const Tensor& zero_() const;
   /// Copies the elements of `source`, converted to this dtype.
@@ -166,7 +167,7 @@ class TensorList : public std::span<const Tensor> {
 /// Tensors by name, in an order that matters: parameters, a state_dict, a file.
 using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 
-// -- Factories ---------------------------------------------------------------------------------------------------------------------
+// -- Factories
 
 /// Elements of undefined value.
 Tensor empty(Shape shape, DType dtype = DType::Float32);
@@ -192,9 +193,11 @@ template <class T>
 Tensor from_data(const std::vector<T>& values, Shape shape);  // std::vector<bool> included
 /// The dtype that `tensor` gives to literals of type T.
 template <class T>
-constexpr DType dtype_of_literal = std::floating_point<T> ? DType::Float32 : std::same_as<T, bool> ? DType::Bool : DType::Int64;
-/// `tensor({1.5, 2.0})`, `tensor({{1.0, 2.0}, {3.0, 4.0}})`, `tensor({0, 2, 1})`: reals become Float32 unless a dtype is given, integers
-/// Int64. T is deduced: float, double, int, std::int64_t or bool, one for all elements.
+constexpr DType dtype_of_literal = std::floating_point<T>  ? DType::Float32
+                                   : std::same_as<T, bool> ? DType::Bool
+                                                           : DType::Int64;
+/// `tensor({1.5, 2.0})`, `tensor({{1.0, 2.0}, {3.0, 4.0}})`, `tensor({0, 2, 1})`: reals become Float32 unless a dtype
+/// is given, integers Int64. T is deduced: float, double, int, std::int64_t or bool, one for all elements.
 template <class T>
 Tensor tensor(std::initializer_list<T> values, DType dtype = dtype_of_literal<T>);
 template <class T>

@@ -21,8 +21,9 @@ Tensor narrow(const Tensor& x, std::int64_t dim, std::int64_t start, std::int64_
   std::size_t d = wrap_dim("narrow", dim, x.shape().size());
   check<ShapeError>(x.dim() > 0, "narrow: a scalar has no dimension to narrow");
   std::int64_t size = x.shape()[d], first = start < 0 ? start + size : start;
-  check<IndexError>(first >= 0 && length >= 0 && first <= size - length, "narrow: start {} and length {} reach outside dimension {} of shape {}", start,
-                    length, dim, x.shape());
+  check<IndexError>(first >= 0 && length >= 0 && first <= size - length,
+                    "narrow: start {} and length {} reach outside dimension {} of shape {}", start, length, dim,
+                    x.shape());
   Shape shape = x.shape();
   shape[d] = length;
   return as_strided(x, std::move(shape), x.strides(), x.body().offset + first * x.strides()[d]);
@@ -46,7 +47,8 @@ Tensor select(const Tensor& x, std::int64_t dim, std::int64_t index) {
   std::size_t d = wrap_dim("select", dim, x.shape().size());
   check<ShapeError>(x.dim() > 0, "select: a scalar has no dimension to select from");
   std::int64_t size = x.shape()[d];
-  check<IndexError>(index >= -size && index < size, "select: index {} is out of range for dimension {} of shape {}", index, dim, x.shape());
+  check<IndexError>(index >= -size && index < size, "select: index {} is out of range for dimension {} of shape {}",
+                    index, dim, x.shape());
   Shape shape = x.shape();
   Strides strides = x.strides();
   shape.erase(d);
@@ -94,16 +96,19 @@ Shape infer_shape(const char* op, const Tensor& x, const Shape& shape) {
     }
   }
   if (unknown) {
-    check<ShapeError>(known > 0 && x.numel() % known == 0, "{}: shape {} does not fit the {} elements of shape {}", op, shape, x.numel(), x.shape());
+    check<ShapeError>(known > 0 && x.numel() % known == 0, "{}: shape {} does not fit the {} elements of shape {}", op,
+                      shape, x.numel(), x.shape());
     *unknown = x.numel() / known;
   }
-  check<ShapeError>(numel(result) == x.numel(), "{}: shape {} does not fit the {} elements of shape {}", op, shape, x.numel(), x.shape());
+  check<ShapeError>(numel(result) == x.numel(), "{}: shape {} does not fit the {} elements of shape {}", op, shape,
+                    x.numel(), x.shape());
   return result;
 }
 
 namespace {
-// Strides under which `shape` reads x's elements in the same order; false when there are none. Dimensions of x that follow each
-// other in memory (stride[d] = size[d+1] · stride[d+1]) form a block; every block must be cut into whole dimensions of `shape`.
+// Strides under which `shape` reads x's elements in the same order; false when there are none. Dimensions of x that
+// follow each other in memory (stride[d] = size[d+1] · stride[d+1]) form a block; every block must be cut into whole
+// dimensions of `shape`.
 bool view_strides(const Tensor& x, const Shape& shape, Strides& strides) {
   strides = contiguous_strides(shape);
   if (x.is_contiguous()) return true;
@@ -135,7 +140,9 @@ bool viewable(const Tensor& x, const Shape& shape) {
 Tensor view(const Tensor& x, const Shape& shape) {
   Shape sizes = infer_shape("view", x, shape);
   Strides strides;
-  check<ShapeError>(view_strides(x, sizes, strides), "view: shape {} with strides {} cannot be viewed as {}; use reshape", x.shape(), x.strides(), sizes);
+  check<ShapeError>(view_strides(x, sizes, strides),
+                    "view: shape {} with strides {} cannot be viewed as {}; use reshape", x.shape(), x.strides(),
+                    sizes);
   return as_strided(x, std::move(sizes), std::move(strides), x.body().offset);
 }
 
@@ -148,7 +155,8 @@ Tensor expand(const Tensor& x, const Shape& shape) {
   for (std::size_t d = 0; d < shape.size(); ++d) {
     std::int64_t have = d < lead ? 1 : x.shape()[d - lead];
     if (d >= lead && sizes[d] == -1) sizes[d] = have;
-    check<ShapeError>(sizes[d] >= 0 && (have == sizes[d] || have == 1), "expand: shape {} does not expand to {}", x.shape(), shape);
+    check<ShapeError>(sizes[d] >= 0 && (have == sizes[d] || have == 1), "expand: shape {} does not expand to {}",
+                      x.shape(), shape);
     if (d >= lead && have == sizes[d]) strides[d] = x.strides()[d - lead];
   }
   return as_strided(x, std::move(sizes), std::move(strides), x.body().offset);

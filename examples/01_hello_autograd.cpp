@@ -24,7 +24,8 @@ int main(int argc, char** argv) {
   int steps = quick ? 100 : 200;
   for (int step = 0; step <= steps; ++step) {
     Tensor loss = mse_loss(slope * x + offset, y);
-    if (step % 50 == 0) fmt::print("step {:3}  loss {:.5f}  y = {:.3f} x {:+.3f}\n", step, loss.item(), slope.item(), offset.item());
+    if (step % 50 == 0)
+      fmt::print("step {:3}  loss {:.5f}  y = {:.3f} x {:+.3f}\n", step, loss.item(), slope.item(), offset.item());
     loss.backward();  // adds d(loss)/d(slope) to slope.grad(), and so on
     NoGrad guard;     // an update is not part of what is differentiated
     for (const Tensor& parameter : {slope, offset}) {

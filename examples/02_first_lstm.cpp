@@ -1,4 +1,5 @@
-// Teach an LSTM to add: it reads random numbers and a marker one step at a time and is to name the sum of the two that were marked.
+// Teach an LSTM to add: it reads random numbers and a marker one step at a time and is to name the sum of the two that
+// were marked.
 #include <fmt/core.h>
 #include <unroll/unroll.h>
 
@@ -13,9 +14,9 @@ struct Adder : nn::Module {
     add("rnn", rnn);
     add("head", head);
   }
-  Tensor operator()(const Tensor& x) const {              // (T, N, 2)
-    auto [output, state] = rnn(x);                        // (T, N, H)
-    return squeeze(head(select(output, 0, -1)), 1);       // (N)
+  Tensor operator()(const Tensor& x) const {         // (T, N, 2)
+    auto [output, state] = rnn(x);                   // (T, N, H)
+    return squeeze(head(select(output, 0, -1)), 1);  // (N)
   }
 };
 
@@ -45,7 +46,8 @@ int main(int argc, char** argv) {
     nn::clip_grad_norm_(model.parameters(), 1.0);
     optimizer.step();
     average += 0.02 * (loss.item() - average);
-    if (step % (steps / 10) == 0) fmt::print("step {:4}  mean squared error {:.5f}  (always 1: {:.5f})\n", step, average, 1. / 6);
+    if (step % (steps / 10) == 0)
+      fmt::print("step {:4}  mean squared error {:.5f}  (always 1: {:.5f})\n", step, average, 1. / 6);
   }
   return average < (quick ? 0.1 : 0.02) ? 0 : 1;
 }

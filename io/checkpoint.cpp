@@ -1,8 +1,8 @@
 #include <fmt/format.h>
 #include <unroll/core/random.h>
 #include <unroll/io/checkpoint.h>
+#include <unroll/io/detail/text.h>
 #include <unroll/io/file.h>
-#include <unroll/io/text.h>
 #include <unroll/nn/module.h>
 #include <unroll/optim/lr_scheduler.h>
 #include <unroll/optim/optimizer.h>
@@ -55,7 +55,6 @@ std::string checksum_of(std::string_view file, std::size_t position) {
 }
 
 // -- Numbers as text: the shortest digits that read back the same, whatever the locale
-// -------------------------------------------------
 
 std::string text_of(const std::vector<double>& values) { return fmt::format("{}", fmt::join(values, " ")); }
 
@@ -79,7 +78,6 @@ std::int64_t whole_in(std::string_view text) {
 }
 
 // -- The parts
-// -------------------------------------------------------------------------------------------------------------------------
 
 const std::string& at(const Metadata& metadata, const std::string& key) {
   auto found = metadata.find(key);

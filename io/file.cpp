@@ -4,8 +4,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <unroll/core/error.h>
+#include <unroll/io/detail/text.h>
 #include <unroll/io/file.h>
-#include <unroll/io/text.h>
 
 #include <cerrno>
 #include <system_error>
@@ -91,7 +91,7 @@ void replace(const std::filesystem::path& path, const struct stat* old, std::str
   // off it.
   constexpr std::size_t kLongestName = 255;
   const std::filesystem::path temporary =
-      folder / ("." + path.filename().native().substr(0, kLongestName - 5) + ".tmp");
+      folder / fmt::format(".{}.tmp", path.filename().native().substr(0, kLongestName - 5));
   File directory(kWrite, folder, O_RDONLY | O_DIRECTORY);
   for (;;) {
     File file(kWrite, temporary, O_WRONLY | O_CREAT | O_NOFOLLOW);

@@ -1,9 +1,9 @@
 #include <fmt/format.h>
 #include <unroll/core/kernels/copy.h>
+#include <unroll/io/detail/json.h>
+#include <unroll/io/detail/text.h>
 #include <unroll/io/file.h>
-#include <unroll/io/json.h>
 #include <unroll/io/safetensors.h>
-#include <unroll/io/text.h>
 
 #include <algorithm>
 #include <bit>
@@ -177,14 +177,14 @@ std::string write_safetensors(const NamedTensors& tensors, const Metadata& metad
   if (!metadata.empty()) {
     std::string members;
     for (const auto& [name, value] : metadata)
-      members += (members.empty() ? "" : ",") + check_text(name) + ':' + check_text(value);
+      members += fmt::format("{}{}:{}", members.empty() ? "" : ",", check_text(name), check_text(value));
     header += fmt::format("\"{}\":{{{}}}", kMetadata, members);
   }
   std::size_t position = 0;
   for (const auto* named : sorted) {
     const Tensor& x = named->second;
     std::string sizes;
-    for (std::int64_t size : x.shape()) sizes += (sizes.empty() ? "" : ",") + std::to_string(size);
+    for (std::int64_t size : x.shape()) sizes += fmt::format("{}{}", sizes.empty() ? "" : ",", size);
     const std::size_t end = position + static_cast<std::size_t>(x.numel()) * size_of(x.dtype());
     header +=
         fmt::format("{}{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}", header.size() > 1 ? "," : "",

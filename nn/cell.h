@@ -34,7 +34,6 @@ concept Cell = std::derived_from<C, Module> && CellState<typename C::State> &&
 };
 
 // -- A state's tensors
-// ---------------------------------------------------------------------------------------------------------------
 
 /// Pointers to them, in order.
 template <class S>

@@ -11,7 +11,6 @@
 namespace unroll::nn {
 
 // -- Members
-// -------------------------------------------------------------------------------------------------------------------------
 
 bool Module::has_member(std::string_view name) const {
   return std::ranges::any_of(members_, [&](const Member& m) {
@@ -100,7 +99,6 @@ NamedModules Module::named_modules() {
 }
 
 // -- State
-// ---------------------------------------------------------------------------------------------------------------------------
 
 Module& Module::train(bool mode) {
   training_ = mode;

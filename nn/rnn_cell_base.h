@@ -4,8 +4,8 @@
 #pragma GCC visibility push(default)
 namespace unroll::nn {
 
-/// What RNNCell, LSTMCell and GRUCell share: G blocks of H rows, one a gate, in each of
-/// weight_ih (G·H, I), weight_hh (G·H, Ho), bias_ih (G·H), bias_hh (G·H).
+/// What RNNCell, LSTMCell and GRUCell share: G blocks of H rows, one a gate, in each of weight_ih (G·H, I), weight_hh
+/// (G·H, Ho), bias_ih (G·H), bias_hh (G·H).
 class RNNCellBase : public Module {
  public:
   /// Redraws every parameter, in order, from U(−k, k), k = 1/√hidden_size.

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Compile the samples of README.md and docs/ against the installed library that pkg-config finds: check_docs.sh WORK
 #
-# Of the blocks that open with ```cpp, those that have a main() are programs: compiled, linked and run. Of the others, those
-# marked ```cpp check are compiled after `#include <unroll/unroll.h>` and `using namespace unroll;`. ```cpp no-run is only built.
+# Of the blocks that open with ```cpp, those that have a main() are programs: compiled, linked and run (```cpp no-run: not
+# run). All others are compiled after `#include <unroll/unroll.h>` and `using namespace unroll;`.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 work=$1
@@ -12,11 +12,10 @@ cd "$work"
 
 find "$root/README.md" "$root/docs" -name '*.md' 2>/dev/null | sort | while read -r page; do
   awk -v stem="$(basename "$page" .md)" -v page="$page" '
-    !inside && /^```cpp/ { inside = 1; kind = /check/ ? "part" : ""; run = !/no-run/; text = ""; line = NR; next }
+    !inside && /^```cpp/ { inside = 1; kind = "part"; run = !/no-run/; text = ""; line = NR; next }
     inside && /^```/ {
       inside = 0
       if (text ~ /int main\(/) kind = run ? "run" : "build"
-      if (kind == "") next
       file = sprintf("%s_%d.%s.cpp", stem, line, kind)
       if (kind == "part") print "#include <unroll/unroll.h>\nusing namespace unroll;" > file
       printf "#line %d \"%s\"\n%s", line + 1, page, text > file

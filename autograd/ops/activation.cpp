@@ -23,14 +23,16 @@ Tensor sigmoid(const Tensor& x) {
 /// max(x, 0).   d/dx = 1 where the output is positive
 Tensor relu(const Tensor& x) {
   Tensor y = kernels::map("relu", x, [](auto v) { return v != v || v > 0 ? v : 0; });
-  return record("relu", {x}, y, save(y), [](const Tensor& g, const Saved& s) { return where(gt(s[0], 0), g, zeros_like(g)); });
+  return record("relu", {x}, y, save(y),
+                [](const Tensor& g, const Saved& s) { return where(gt(s[0], 0), g, zeros_like(g)); });
 }
 
 /// ln(1 + e^(βx)) / β.   d/dx = σ(βx), and 1 beyond the threshold
 Tensor softplus(const Tensor& x, double beta, double threshold) {
   Tensor y = kernels::map("softplus", x, [=](auto v) {
     auto scaled = v * static_cast<decltype(v)>(beta);
-    return scaled > static_cast<decltype(v)>(threshold) ? v : std::log1p(std::exp(scaled)) / static_cast<decltype(v)>(beta);
+    return scaled > static_cast<decltype(v)>(threshold) ? v
+                                                        : std::log1p(std::exp(scaled)) / static_cast<decltype(v)>(beta);
   });
   return record("softplus", {x}, y, save(x), [=](const Tensor& g, const Saved& s) {
     Tensor scaled = s[0] * beta;

@@ -37,8 +37,9 @@ Tensor operator-(double a, const Tensor& b) {
 /// a·b.   d/da = b, d/db = a
 Tensor mul(const Tensor& a, const Tensor& b) {
   Tensor y = kernels::zip_number("mul", a, b, [](auto x, auto z) { return x * z; });
-  return record("mul", {a, b}, y, save(a, b), [](const Tensor& g, const Saved& s) { return g * s[1]; },
-                [](const Tensor& g, const Saved& s) { return g * s[0]; });
+  return record(
+      "mul", {a, b}, y, save(a, b), [](const Tensor& g, const Saved& s) { return g * s[1]; },
+      [](const Tensor& g, const Saved& s) { return g * s[0]; });
 }
 
 Tensor mul(const Tensor& a, double b) {
@@ -50,8 +51,9 @@ Tensor mul(const Tensor& a, double b) {
 /// a/b.   d/da = 1/b, d/db = −a/b²
 Tensor div(const Tensor& a, const Tensor& b) {
   Tensor y = kernels::zip("div", a, b, [](auto x, auto z) { return x / z; });
-  return record("div", {a, b}, y, save(a, b), [](const Tensor& g, const Saved& s) { return g / s[1]; },
-                [](const Tensor& g, const Saved& s) { return -g * (s[0] / s[1] / s[1]); });
+  return record(
+      "div", {a, b}, y, save(a, b), [](const Tensor& g, const Saved& s) { return g / s[1]; },
+      [](const Tensor& g, const Saved& s) { return -g * (s[0] / s[1] / s[1]); });
 }
 
 Tensor operator/(const Tensor& a, double b) {
@@ -79,13 +81,16 @@ Tensor pow(const Tensor& x, double exponent) {
 /// x^p.   d/dx = p·x^(p−1), 0 where p = 0;   d/dp = x^p·ln x, 0 where x = 0 and p ≥ 0
 Tensor pow(const Tensor& x, const Tensor& exponent) {
   Tensor y = kernels::zip("pow", x, exponent, [](auto v, auto p) { return std::pow(v, p); });
-  return record("pow", {x, exponent}, y, save(x, exponent, y),
-                [](const Tensor& g, const Saved& s) { return g * where(eq(s[1], 0), zeros_like(s[2]), s[1] * pow(s[0], s[1] - 1)); },
-                [](const Tensor& g, const Saved& s) {
-                  Tensor flat = logical_and(eq(s[0], 0), ge(s[1], 0));
-                  // log of 1 instead of 0 there: the branch not taken must not turn 0·∞ into NaN
-                  return g * where(flat, zeros_like(s[2]), s[2] * log(where(flat, ones_like(s[2]), s[0])));
-                });
+  return record(
+      "pow", {x, exponent}, y, save(x, exponent, y),
+      [](const Tensor& g, const Saved& s) {
+        return g * where(eq(s[1], 0), zeros_like(s[2]), s[1] * pow(s[0], s[1] - 1));
+      },
+      [](const Tensor& g, const Saved& s) {
+        Tensor flat = logical_and(eq(s[0], 0), ge(s[1], 0));
+        // log of 1 instead of 0 there: the branch not taken must not turn 0·∞ into NaN
+        return g * where(flat, zeros_like(s[2]), s[2] * log(where(flat, ones_like(s[2]), s[0])));
+      });
 }
 
 /// x².   d/dx = 2x
@@ -129,25 +134,30 @@ Tensor abs(const Tensor& x) {
 }
 
 Tensor sign(const Tensor& x) {
-  Tensor y = kernels::map_number("sign", x, [](auto v) { return v != v ? v : static_cast<decltype(v)>((v > 0) - (v < 0)); });
+  Tensor y =
+      kernels::map_number("sign", x, [](auto v) { return v != v ? v : static_cast<decltype(v)>((v > 0) - (v < 0)); });
   return record("sign", {x}, y, [](const Tensor& g) { return zeros_like(g); });
 }
 
 namespace {
 // The share of the gradient that goes to the winner: 1, or ½ where both are equal.
-Tensor share(const Tensor& winner, const Tensor& loser) { return (gt(winner, loser).to(winner.dtype()) + ge(winner, loser).to(winner.dtype())) * 0.5; }
+Tensor share(const Tensor& winner, const Tensor& loser) {
+  return (gt(winner, loser).to(winner.dtype()) + ge(winner, loser).to(winner.dtype())) * 0.5;
+}
 }  // namespace
 
 Tensor maximum(const Tensor& a, const Tensor& b) {
   Tensor y = kernels::zip("maximum", a, b, [](auto x, auto z) { return x != x ? x : z > x || z != z ? z : x; });
-  return record("maximum", {a, b}, y, save(a, b), [](const Tensor& g, const Saved& s) { return g * share(s[0], s[1]); },
-                [](const Tensor& g, const Saved& s) { return g * share(s[1], s[0]); });
+  return record(
+      "maximum", {a, b}, y, save(a, b), [](const Tensor& g, const Saved& s) { return g * share(s[0], s[1]); },
+      [](const Tensor& g, const Saved& s) { return g * share(s[1], s[0]); });
 }
 
 Tensor minimum(const Tensor& a, const Tensor& b) {
   Tensor y = kernels::zip("minimum", a, b, [](auto x, auto z) { return x != x ? x : z < x || z != z ? z : x; });
-  return record("minimum", {a, b}, y, save(a, b), [](const Tensor& g, const Saved& s) { return g * share(s[1], s[0]); },
-                [](const Tensor& g, const Saved& s) { return g * share(s[0], s[1]); });
+  return record(
+      "minimum", {a, b}, y, save(a, b), [](const Tensor& g, const Saved& s) { return g * share(s[1], s[0]); },
+      [](const Tensor& g, const Saved& s) { return g * share(s[0], s[1]); });
 }
 
 /// min(max(x, lo), hi).   d/dx = 1 for lo ≤ x ≤ hi, else 0
@@ -156,25 +166,33 @@ Tensor clamp(const Tensor& x, double lowest, double highest) {
     auto lo = static_cast<decltype(v)>(lowest), hi = static_cast<decltype(v)>(highest);
     return v != v ? v : std::min(std::max(v, lo), hi);
   });
-  return record("clamp", {x}, y, save(x), [=](const Tensor& g, const Saved& s) { return where(logical_and(ge(s[0], lowest), le(s[0], highest)), g, zeros_like(g)); });
+  return record("clamp", {x}, y, save(x), [=](const Tensor& g, const Saved& s) {
+    return where(logical_and(ge(s[0], lowest), le(s[0], highest)), g, zeros_like(g));
+  });
 }
 
 Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
-  check<DTypeError>(condition.dtype() == DType::Bool, "where: the condition must be bool, got {}", to_string(condition.dtype()));
+  check<DTypeError>(condition.dtype() == DType::Bool, "where: the condition must be bool, got {}",
+                    to_string(condition.dtype()));
   kernels::check_same_dtype("where", a, b);
   Shape shape = broadcast("where", condition.shape(), broadcast("where", a.shape(), b.shape()));
-  Tensor y = empty(shape, a.dtype()), c = views::expand(condition, shape), p = views::expand(a, shape), q = views::expand(b, shape);
+  Tensor y = empty(shape, a.dtype()), c = views::expand(condition, shape), p = views::expand(a, shape),
+         q = views::expand(b, shape);
   dispatch(a.dtype(), [&]<class T>() {
     const bool* mask = c.data<bool>();
     const T *yes = p.data<T>(), *no = q.data<T>();
     T* out = y.data<T>();
-    kernels::for_rows<4>(shape, {&y.strides(), &c.strides(), &p.strides(), &q.strides()}, [&](auto offset, std::int64_t n, auto step) {
-      for (std::int64_t i = 0; i < n; ++i)
-        out[offset[0] + i * step[0]] = mask[offset[1] + i * step[1]] ? yes[offset[2] + i * step[2]] : no[offset[3] + i * step[3]];
-    });
+    kernels::for_rows<4>(
+        shape, {&y.strides(), &c.strides(), &p.strides(), &q.strides()}, [&](auto offset, std::int64_t n, auto step) {
+          for (std::int64_t i = 0; i < n; ++i)
+            out[offset[0] + i * step[0]] =
+                mask[offset[1] + i * step[1]] ? yes[offset[2] + i * step[2]] : no[offset[3] + i * step[3]];
+        });
   });
-  return record("where", {a, b}, y, save(condition), [](const Tensor& g, const Saved& s) { return where(s[0], g, zeros_like(g)); },
-                [](const Tensor& g, const Saved& s) { return where(s[0], zeros_like(g), g); });
+  return record(
+      "where", {a, b}, y, save(condition),
+      [](const Tensor& g, const Saved& s) { return where(s[0], g, zeros_like(g)); },
+      [](const Tensor& g, const Saved& s) { return where(s[0], zeros_like(g), g); });
 }
 
 }  // namespace unroll

@@ -11,7 +11,6 @@ namespace unroll {
 enum class Reduction : std::uint8_t { None, Mean, Sum };
 
 // -- Regression: input and target have one shape
-// -----------------------------------------------------------------------------------
 
 struct LossOptions {
   Reduction reduction = Reduction::Mean;
@@ -41,7 +40,6 @@ struct HuberLossOptions {
 Tensor huber_loss(const Tensor& input, const Tensor& target, const HuberLossOptions& options = {});
 
 // -- Classification
-// ----------------------------------------------------------------------------------------------------------------
 
 struct BCEWithLogitsLossOptions {
   /// Factor of each element's loss; broadcasts to input's shape.

@@ -4,7 +4,8 @@
 
 #include <cmath>
 
-/// Elementwise computation, unrecorded. `f` is a generic lambda on values; the dtype is resolved once, outside the loop.
+/// Elementwise computation, unrecorded. `f` is a generic lambda on values; the dtype is resolved once, outside the
+/// loop.
 namespace unroll::kernels {
 
 /// y[i] = f(x[i]) with elements of type R from elements of type T; y is row-major.
@@ -41,7 +42,8 @@ void zip_into(const Tensor& y, const Tensor& a, const Tensor& b, F f) {
 }
 
 inline void check_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
-  check<DTypeError>(a.dtype() == b.dtype(), "{}: dtypes {} and {} differ; convert one with to()", op, a.dtype(), b.dtype());
+  check<DTypeError>(a.dtype() == b.dtype(), "{}: dtypes {} and {} differ; convert one with to()", op, a.dtype(),
+                    b.dtype());
 }
 
 /// An int64 tensor takes whole numbers only: 0.5 would silently become 0.

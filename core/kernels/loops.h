@@ -6,9 +6,10 @@
 /// The one way to walk over tensors of any geometry.
 namespace unroll::kernels {
 
-/// Walks K operands of the same `shape` (broadcast ones have stride 0) in row-major order, in rows along which all of them advance
-/// evenly: row(offsets, n, steps) is to visit offset[k] + i · step[k] for i < n, counted in elements from each operand's first.
-/// Neighbouring dimensions are merged where all operands allow it, so contiguous operands are one row.
+/// Walks K operands of the same `shape` (broadcast ones have stride 0) in row-major order, in rows along which all of
+/// them advance evenly: row(offsets, n, steps) is to visit offset[k] + i · step[k] for i < n, counted in elements from
+/// each operand's first. Neighbouring dimensions are merged where all operands allow it, so contiguous operands are one
+/// row.
 template <std::size_t K, class Row>
 void for_rows(const Shape& shape, const std::array<const Strides*, K>& strides, Row row) {
   // Merged dimensions, innermost first.

@@ -14,20 +14,43 @@ int main(int argc, char** argv) try {
   CLI::App* train = app.add_subcommand("train", "Learn from a text; leaves checkpoints, a log and a curve in --out");
   train->add_option("--text", t.text, "file to learn from (default: generated sentences)")->check(CLI::ExistingFile);
   train->add_option("--out", t.out, "folder for what the run leaves")->capture_default_str();
-  train->add_option("--model", t.model.cell, "recurrent cell")->check(CLI::IsMember(char_lm::cells()))->capture_default_str();
-  train->add_option("--hidden-size", t.model.hidden_size, "units of a layer")->check(CLI::PositiveNumber)->capture_default_str();
-  train->add_option("--embedding-dim", t.model.embedding_dim, "size of a character's vector")->check(CLI::PositiveNumber)->capture_default_str();
-  train->add_option("--num-layers", t.model.num_layers, "recurrent layers")->check(CLI::PositiveNumber)->capture_default_str();
-  train->add_option("--dropout", t.model.dropout, "on what the layers read and give")->check(CLI::Range(0., 1.))->capture_default_str();
-  auto* steps = train->add_option("--steps", t.steps, "optimizer steps")->check(CLI::PositiveNumber)->capture_default_str();
-  train->add_option("--seconds", t.seconds, "instead of --steps: as many as fit in this time")->check(CLI::PositiveNumber)->excludes(steps);
-  train->add_option("--seq-len", t.seq_len, "steps that a gradient goes back")->check(CLI::PositiveNumber)->capture_default_str();
-  train->add_option("--streams", t.streams, "places in the text that are read at once")->check(CLI::PositiveNumber)->capture_default_str();
-  train->add_option("--lr", t.lr, "learning rate at the start; falls to 0 along a cosine")->check(CLI::PositiveNumber)->capture_default_str();
+  train->add_option("--model", t.model.cell, "recurrent cell")
+      ->check(CLI::IsMember(char_lm::cells()))
+      ->capture_default_str();
+  train->add_option("--hidden-size", t.model.hidden_size, "units of a layer")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  train->add_option("--embedding-dim", t.model.embedding_dim, "size of a character's vector")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  train->add_option("--num-layers", t.model.num_layers, "recurrent layers")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  train->add_option("--dropout", t.model.dropout, "on what the layers read and give")
+      ->check(CLI::Range(0., 1.))
+      ->capture_default_str();
+  auto* steps =
+      train->add_option("--steps", t.steps, "optimizer steps")->check(CLI::PositiveNumber)->capture_default_str();
+  train->add_option("--seconds", t.seconds, "instead of --steps: as many as fit in this time")
+      ->check(CLI::PositiveNumber)
+      ->excludes(steps);
+  train->add_option("--seq-len", t.seq_len, "steps that a gradient goes back")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  train->add_option("--streams", t.streams, "places in the text that are read at once")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  train->add_option("--lr", t.lr, "learning rate at the start; falls to 0 along a cosine")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   train->add_option("--weight-decay", t.weight_decay, "of AdamW")->check(CLI::NonNegativeNumber)->capture_default_str();
   train->add_option("--clip", t.clip, "largest norm of a gradient")->check(CLI::PositiveNumber)->capture_default_str();
-  train->add_option("--valid-every", t.valid_every, "steps between validations")->check(CLI::PositiveNumber)->capture_default_str();
-  train->add_option("--checkpoint-every", t.checkpoint_every, "steps between checkpoints")->check(CLI::PositiveNumber)->capture_default_str();
+  train->add_option("--valid-every", t.valid_every, "steps between validations")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  train->add_option("--checkpoint-every", t.checkpoint_every, "steps between checkpoints")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   train->add_option("--seed", t.seed, "of weights and dropout")->capture_default_str();
   train->add_flag("--resume", t.resume, "go on from the checkpoint in --out");
   train->add_flag("--quick", quick, "a small model and a few steps, to see that it works");

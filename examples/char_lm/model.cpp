@@ -14,7 +14,8 @@ using namespace unroll;
 
 namespace {
 
-/// The minimal gated unit (Zhou et al., arXiv:1603.09420), f = σ(W [x, h]), h' = (1 − f) h + f tanh(U [x, f h]): how one brings a cell of one's own.
+/// The minimal gated unit (Zhou et al., arXiv:1603.09420), f = σ(W [x, h]), h' = (1 − f) h + f tanh(U [x, f h]): how
+/// one brings a cell of one's own.
 struct MGUCell : nn::Module {
   using State = Tensor;
   nn::Linear forget, candidate;
@@ -34,8 +35,7 @@ class RecurrentModel final : public Model {
  public:
   RecurrentModel(const ModelOptions& o, std::int64_t vocabulary)
       : embedding(vocabulary, o.embedding_dim),
-        rnn(o.embedding_dim, o.hidden_size, {.num_layers = o.num_layers, .dropout = o.dropout}),
-        dropout(o.dropout),
+        rnn(o.embedding_dim, o.hidden_size, {.num_layers = o.num_layers, .dropout = o.dropout}), dropout(o.dropout),
         head(o.hidden_size, vocabulary) {
     add("embedding", embedding);
     add("rnn", rnn);
@@ -102,7 +102,8 @@ double bits_per_character(Model& model, const std::vector<std::int64_t>& symbols
 
 namespace {
 
-// A symbol drawn with probabilities softmax(logits / temperature): the first whose cumulative probability exceeds a uniform number.
+// A symbol drawn with probabilities softmax(logits / temperature): the first whose cumulative probability exceeds a
+// uniform number.
 std::int64_t draw(const Tensor& logits, double temperature) {
   if (temperature == 0) return argmax(logits).item<std::int64_t>();
   std::vector<double> p = softmax(logits.to(DType::Float64) / temperature, 0).to_vector<double>();
@@ -114,7 +115,8 @@ std::int64_t draw(const Tensor& logits, double temperature) {
 
 }  // namespace
 
-std::vector<std::int64_t> sample(Model& model, const std::vector<std::int64_t>& prime, std::int64_t length, double temperature) {
+std::vector<std::int64_t> sample(Model& model, const std::vector<std::int64_t>& prime, std::int64_t length,
+                                 double temperature) {
   if (prime.empty()) throw std::invalid_argument("a sample needs at least one character to go on from");
   NoGrad guard;
   model.eval();

@@ -13,8 +13,8 @@ struct ModelOptions {
   double dropout = 0;
 };
 
-/// Predicts the next symbol at every step: embedding → recurrent layers → linear. The state comes in and goes out as tensors, so that
-/// whoever carries it need not know the cell.
+/// Predicts the next symbol at every step: embedding → recurrent layers → linear. The state comes in and goes out as
+/// tensors, so that whoever carries it need not know the cell.
 class Model : public unroll::nn::Module {
  public:
   struct Prediction {
@@ -30,10 +30,13 @@ std::vector<std::string> cells();
 /// Raises std::invalid_argument for an unknown cell.
 std::unique_ptr<Model> make_model(const ModelOptions& options, std::int64_t vocabulary);
 
-/// Bits per character that the model needs for `symbols` read as one stream, the first given. Leaves the model in evaluation mode.
+/// Bits per character that the model needs for `symbols` read as one stream, the first given. Leaves the model in
+/// evaluation mode.
 double bits_per_character(Model& model, const std::vector<std::int64_t>& symbols);
 
-/// Lets the model go on from `prime` by `length` symbols, each drawn from softmax(logits / temperature); temperature 0 takes the likeliest.
-std::vector<std::int64_t> sample(Model& model, const std::vector<std::int64_t>& prime, std::int64_t length, double temperature);
+/// Lets the model go on from `prime` by `length` symbols, each drawn from softmax(logits / temperature); temperature 0
+/// takes the likeliest.
+std::vector<std::int64_t> sample(Model& model, const std::vector<std::int64_t>& prime, std::int64_t length,
+                                 double temperature);
 
 }  // namespace char_lm

@@ -12,7 +12,8 @@ namespace char_lm {
 using Seconds = std::chrono::duration<double>;
 
 Progress::Progress(std::int64_t first, std::int64_t last)
-    : start_(std::chrono::steady_clock::now()), shown_(start_), first_(first), last_(last), terminal_(isatty(STDERR_FILENO) != 0) {}
+    : start_(std::chrono::steady_clock::now()), shown_(start_), first_(first), last_(last),
+      terminal_(isatty(STDERR_FILENO) != 0) {}
 
 void Progress::update(std::int64_t step, const std::string& text) {
   auto now = std::chrono::steady_clock::now();
@@ -20,7 +21,8 @@ void Progress::update(std::int64_t step, const std::string& text) {
   shown_ = now;
   double rate = static_cast<double>(step - first_) / std::max(1e-9, Seconds(now - start_).count());
   double left = static_cast<double>(last_ - step) / rate;
-  std::string figures = fmt::format("step {}/{}  {}  {:.1f} steps/s  {} left", step, last_, text, rate, clock_time(left));
+  std::string figures =
+      fmt::format("step {}/{}  {}  {:.1f} steps/s  {} left", step, last_, text, rate, clock_time(left));
   if (terminal_) {
     constexpr std::int64_t kWidth = 24;
     auto done = static_cast<std::size_t>(kWidth * step / std::max<std::int64_t>(1, last_));
@@ -54,8 +56,8 @@ double tick_step(double range, double count) {
 
 }  // namespace
 
-std::string line_chart(const std::string& title, const std::string& x_label, const std::string& y_label, const std::vector<Curve>& curves,
-                       const std::vector<Level>& levels) {
+std::string line_chart(const std::string& title, const std::string& x_label, const std::string& y_label,
+                       const std::vector<Curve>& curves, const std::vector<Level>& levels) {
   constexpr double kWidth = 760, kHeight = 420, kLeft = 64, kRight = 170, kTop = 44, kBottom = 52;
   double x_max = 1, y_min = 1e300, y_max = -1e300;
   auto widen = [&](double y) { y_min = std::min(y_min, y), y_max = std::max(y_max, y); };
@@ -70,30 +72,42 @@ std::string line_chart(const std::string& title, const std::string& x_label, con
   auto py = [&](double y) { return kTop + (y_max - y) / (y_max - y_min) * (kHeight - kTop - kBottom); };
 
   std::string svg = fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" height=\"{1}\" font-family=\"DejaVu Sans, sans-serif\" "
-      "font-size=\"12\">\n<rect width=\"{0}\" height=\"{1}\" fill=\"#ffffff\"/>\n<text x=\"{2}\" y=\"26\" font-size=\"15\" fill=\"#222\">{3}</text>\n",
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" height=\"{1}\" "
+      "font-family=\"DejaVu Sans, sans-serif\" "
+      "font-size=\"12\">\n<rect width=\"{0}\" height=\"{1}\" fill=\"#ffffff\"/>\n<text x=\"{2}\" y=\"26\" "
+      "font-size=\"15\" fill=\"#222\">{3}</text>\n",
       kWidth, kHeight, kLeft, title);
   for (double y = y_min; y <= y_max + y_step / 2; y += y_step)
-    svg += fmt::format("<path d=\"M{:.1f} {:.1f}H{:.1f}\" stroke=\"#e4e4e4\"/><text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"end\" fill=\"#555\">{:g}</text>\n",
-                       kLeft, py(y), kWidth - kRight, kLeft - 8, py(y) + 4, std::round(y / y_step) * y_step);
+    svg += fmt::format(
+        "<path d=\"M{:.1f} {:.1f}H{:.1f}\" stroke=\"#e4e4e4\"/><text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"end\" "
+        "fill=\"#555\">{:g}</text>\n",
+        kLeft, py(y), kWidth - kRight, kLeft - 8, py(y) + 4, std::round(y / y_step) * y_step);
   for (double x = 0; x <= x_max; x += x_step)
-    svg += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\" fill=\"#555\">{:g}</text>\n", px(x), kHeight - kBottom + 18, x);
-  svg += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\" fill=\"#222\">{}</text>\n", (kLeft + kWidth - kRight) / 2, kHeight - 12, x_label);
-  svg += fmt::format("<text transform=\"translate(18 {:.1f}) rotate(-90)\" text-anchor=\"middle\" fill=\"#222\">{}</text>\n", (kTop + kHeight - kBottom) / 2, y_label);
+    svg += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\" fill=\"#555\">{:g}</text>\n", px(x),
+                       kHeight - kBottom + 18, x);
+  svg += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\" fill=\"#222\">{}</text>\n",
+                     (kLeft + kWidth - kRight) / 2, kHeight - 12, x_label);
+  svg += fmt::format(
+      "<text transform=\"translate(18 {:.1f}) rotate(-90)\" text-anchor=\"middle\" fill=\"#222\">{}</text>\n",
+      (kTop + kHeight - kBottom) / 2, y_label);
 
   for (const Level& level : levels)
     svg += fmt::format(
-        "<path d=\"M{:.1f} {:.1f}H{:.1f}\" stroke=\"#999\" stroke-dasharray=\"5 4\"/><text x=\"{:.1f}\" y=\"{:.1f}\" fill=\"#666\">{}</text>\n", kLeft,
-        py(level.y), kWidth - kRight, kWidth - kRight + 8, py(level.y) + 4, level.name);
+        "<path d=\"M{:.1f} {:.1f}H{:.1f}\" stroke=\"#999\" stroke-dasharray=\"5 4\"/><text x=\"{:.1f}\" y=\"{:.1f}\" "
+        "fill=\"#666\">{}</text>\n",
+        kLeft, py(level.y), kWidth - kRight, kWidth - kRight + 8, py(level.y) + 4, level.name);
   double legend = kWidth - kRight;  // grows to the left, beside the title
   for (const Curve& curve : curves) {
     if (curve.points.empty()) continue;
     std::string path;
     for (auto [x, y] : curve.points) path += fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", px(x), py(y));
-    svg += fmt::format("<path d=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.6\" stroke-linejoin=\"round\"/>\n", path, curve.color);
+    svg += fmt::format("<path d=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.6\" stroke-linejoin=\"round\"/>\n",
+                       path, curve.color);
     legend -= 40 + 7 * static_cast<double>(curve.name.size());
-    svg += fmt::format("<path d=\"M{:.1f} 22h22\" stroke=\"{}\" stroke-width=\"2.5\"/><text x=\"{:.1f}\" y=\"26\" fill=\"#222\">{}</text>\n", legend,
-                       curve.color, legend + 28, curve.name);
+    svg += fmt::format(
+        "<path d=\"M{:.1f} 22h22\" stroke=\"{}\" stroke-width=\"2.5\"/><text x=\"{:.1f}\" y=\"26\" "
+        "fill=\"#222\">{}</text>\n",
+        legend, curve.color, legend + 28, curve.name);
   }
   return svg + "</svg>\n";
 }

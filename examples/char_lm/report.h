@@ -35,7 +35,7 @@ struct Level {
 };
 
 /// A line chart as SVG text: curves over a common x axis from 0, and dashed horizontal levels to compare with.
-std::string line_chart(const std::string& title, const std::string& x_label, const std::string& y_label, const std::vector<Curve>& curves,
-                       const std::vector<Level>& levels);
+std::string line_chart(const std::string& title, const std::string& x_label, const std::string& y_label,
+                       const std::vector<Curve>& curves, const std::vector<Level>& levels);
 
 }  // namespace char_lm

@@ -29,7 +29,8 @@ std::vector<std::int64_t> Vocabulary::encode(std::string_view text) const {
   numbers.reserve(text.size());
   for (char c : text) {
     numbers.push_back(numbers_[static_cast<unsigned char>(c)]);
-    if (numbers.back() < 0) throw std::invalid_argument(std::string("the character '") + c + "' does not occur in the text that was learned");
+    if (numbers.back() < 0)
+      throw std::invalid_argument(std::string("the character '") + c + "' does not occur in the text that was learned");
   }
   return numbers;
 }
@@ -77,8 +78,10 @@ double ngram_bits(std::string_view train, std::string_view test, std::size_t ord
 }
 
 std::string generate_text(std::size_t length, std::uint64_t seed) {
-  static constexpr std::array kNouns{"river", "teacher", "garden", "letter", "engine", "winter", "captain", "bridge", "village", "song"};
-  static constexpr std::array kVerbs{"follows", "remembers", "carries", "builds", "watches", "crosses", "answers", "finds"};
+  static constexpr std::array kNouns{"river",  "teacher", "garden", "letter",  "engine",
+                                     "winter", "captain", "bridge", "village", "song"};
+  static constexpr std::array kVerbs{"follows", "remembers", "carries", "builds",
+                                     "watches", "crosses",   "answers", "finds"};
   static constexpr std::array kAdjectives{"old", "quiet", "golden", "narrow", "patient", "broken", "distant", "small"};
   static constexpr std::array kLinks{", and ", ", but ", " because ", " while "};
   std::mt19937_64 random(seed);

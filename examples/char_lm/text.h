@@ -9,8 +9,8 @@
 
 namespace char_lm {
 
-/// A text cut into what a model learns from (85 %), what the best checkpoint is chosen by (5 %) and what the result is measured on (10 %),
-/// in reading order.
+/// A text cut into what a model learns from (85 %), what the best checkpoint is chosen by (5 %) and what the result is
+/// measured on (10 %), in reading order.
 struct Split {
   std::string_view train, valid, test;
 };
@@ -31,8 +31,8 @@ class Vocabulary {
   std::vector<std::int64_t> numbers_;  // by byte; −1 for those that do not occur
 };
 
-/// Cuts a text into `streams` columns of equal length, so that column n of chunk k+1 goes on where column n of chunk k ended: the state
-/// of a recurrent net can be carried from chunk to chunk.
+/// Cuts a text into `streams` columns of equal length, so that column n of chunk k+1 goes on where column n of chunk k
+/// ended: the state of a recurrent net can be carried from chunk to chunk.
 class Streams {
  public:
   Streams(const std::vector<std::int64_t>& symbols, std::int64_t streams);
@@ -48,7 +48,8 @@ class Streams {
   unroll::Tensor data_;  // (length, N)
 };
 
-/// Bits per character of `test` under a character n-gram model of `train` of that order, the number of characters it looks back: Witten–Bell's interpolation,
+/// Bits per character of `test` under a character n-gram model of `train` of that order, the number of characters it
+/// looks back: Witten–Bell's interpolation,
 ///   P(c | x·h) = (count(x·h·c) + kinds(x·h) · P(c | h)) / (count(x·h) + kinds(x·h)),
 /// where kinds counts the different successors; below order 0 stands 1/vocabulary. (Witten & Bell 1991, method C.)
 double ngram_bits(std::string_view train, std::string_view test, std::size_t order, std::size_t vocabulary);

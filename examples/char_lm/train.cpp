@@ -51,13 +51,15 @@ class StopRequest {
 
  private:
   static inline volatile std::sig_atomic_t requested_ = 0;
-  struct sigaction interrupt_ {}, terminate_ {};
+  struct sigaction interrupt_ {
+  }, terminate_{};
 };
 
 // What a checkpoint says of a run besides its tensors; symbols as numbers, since a text may hold any byte.
 io::Metadata describe(const ModelOptions& model, const Vocabulary& vocabulary) {
   std::string symbols;
-  for (char c : vocabulary.symbols()) symbols += fmt::format("{}{}", symbols.empty() ? "" : " ", static_cast<unsigned char>(c));
+  for (char c : vocabulary.symbols())
+    symbols += fmt::format("{}{}", symbols.empty() ? "" : " ", static_cast<unsigned char>(c));
   return {{"cell", model.cell},
           {"embedding_dim", std::to_string(model.embedding_dim)},
           {"hidden_size", std::to_string(model.hidden_size)},
@@ -76,7 +78,8 @@ Described described(const io::Metadata& metadata) {
   std::istringstream numbers(metadata.at("symbols"));
   std::string symbols;
   for (int symbol; numbers >> symbol;) symbols += static_cast<char>(symbol);
-  return {{metadata.at("cell"), number("embedding_dim"), number("hidden_size"), number("num_layers"), std::stod(metadata.at("dropout"))},
+  return {{metadata.at("cell"), number("embedding_dim"), number("hidden_size"), number("num_layers"),
+           std::stod(metadata.at("dropout"))},
           Vocabulary(symbols)};
 }
 
@@ -85,21 +88,18 @@ struct Record {
   std::int64_t step;
   double train_bits, valid_bits, lr, grad_norm, seconds;
   std::string json() const {
-    return fmt::format(R"({{"step": {}, "train_bits": {:.6f}, "valid_bits": {:.6f}, "lr": {:.8f}, "grad_norm": {:.6f}, "seconds": {:.3f}}})", step,
-                       train_bits, valid_bits, lr, grad_norm, seconds);
+    return fmt::format(
+        R"({{"step": {}, "train_bits": {:.6f}, "valid_bits": {:.6f}, "lr": {:.8f}, "grad_norm": {:.6f}, "seconds": {:.3f}}})",
+        step, train_bits, valid_bits, lr, grad_norm, seconds);
   }
 };
 
 class Run {
  public:
   explicit Run(const TrainOptions& options)
-      : o_(options),
-        text_(options.text.empty() ? generate_text(60000, 1) : read_text(options.text)),
-        split_(split(text_)),
-        vocabulary_(text_),
-        streams_(vocabulary_.encode(split_.train), options.streams),
-        valid_(vocabulary_.encode(split_.valid)),
-        test_(vocabulary_.encode(split_.test)) {
+      : o_(options), text_(options.text.empty() ? generate_text(60000, 1) : read_text(options.text)),
+        split_(split(text_)), vocabulary_(text_), streams_(vocabulary_.encode(split_.train), options.streams),
+        valid_(vocabulary_.encode(split_.valid)), test_(vocabulary_.encode(split_.test)) {
     fs::create_directories(o_.out);
     manual_seed(o_.seed);
     model_ = make_model(o_.model, vocabulary_.size());
@@ -108,10 +108,12 @@ class Run {
 
   void run() {
     fmt::print("text       {}: {} characters, {} different; {} to learn, {} to choose the best by, {} held out\n",
-               o_.text.empty() ? "generated" : o_.text.string(), text_.size(), vocabulary_.size(), split_.train.size(), valid_.size(), test_.size());
+               o_.text.empty() ? "generated" : o_.text.string(), text_.size(), vocabulary_.size(), split_.train.size(),
+               valid_.size(), test_.size());
     std::size_t parameters = 0;
     for (const Tensor& p : model_->parameters()) parameters += static_cast<std::size_t>(p.numel());
-    fmt::print("model      {}, {} units, {} layer(s), {} parameters, seed {}\n\n", o_.model.cell, o_.model.hidden_size, o_.model.num_layers, parameters, o_.seed);
+    fmt::print("model      {}, {} units, {} layer(s), {} parameters, seed {}\n\n", o_.model.cell, o_.model.hidden_size,
+               o_.model.num_layers, parameters, o_.seed);
     for (std::size_t order = 0; order <= 4; ++order)
       ngrams_.push_back(ngram_bits(split_.train, split_.test, order, static_cast<std::size_t>(vocabulary_.size())));
 
@@ -132,7 +134,8 @@ class Run {
   }
 
  private:
-  // Fixes the number of steps and with it the schedule. Counting what fits in a time is done once, on steps that are undone again.
+  // Fixes the number of steps and with it the schedule. Counting what fits in a time is done once, on steps that are
+  // undone again.
   void plan() {
     if (o_.seconds > 0) {
       constexpr std::int64_t kTrial = 10;
@@ -172,8 +175,10 @@ class Run {
     fs::path last = o_.out / "last.safetensors";
     o_.steps = std::stoll(io::load_checkpoint(last, {}).metadata.at("steps"));
     scheduler_.emplace(*optimizer_, o_.steps);
-    io::Checkpoint run = io::load_checkpoint(
-        last, {.model = model_.get(), .optimizer = &*optimizer_, .scheduler = &*scheduler_, .generator = &default_generator()});
+    io::Checkpoint run = io::load_checkpoint(last, {.model = model_.get(),
+                                                    .optimizer = &*optimizer_,
+                                                    .scheduler = &*scheduler_,
+                                                    .generator = &default_generator()});
     step_ = run.step;
     position_ = std::stoll(run.metadata.at("position"));
     best_bits_ = std::stod(run.metadata.at("best_bits"));
@@ -184,14 +189,17 @@ class Run {
     fmt::print("resumed at step {} of {}\n\n", step_, o_.steps);
   }
 
-  // The log up to the step that is resumed from; what an interrupted run wrote after its last checkpoint will be written again.
+  // The log up to the step that is resumed from; what an interrupted run wrote after its last checkpoint will be
+  // written again.
   void keep_log() {
     std::ifstream old(o_.out / "log.jsonl");
     std::string kept;
     for (std::string line; std::getline(old, line);) {
       Record r{};
-      if (std::sscanf(line.c_str(), R"({"step": %ld, "train_bits": %lf, "valid_bits": %lf, "lr": %lf, "grad_norm": %lf, "seconds": %lf})", &r.step,
-                      &r.train_bits, &r.valid_bits, &r.lr, &r.grad_norm, &r.seconds) != 6 ||
+      if (std::sscanf(
+              line.c_str(),
+              R"({"step": %ld, "train_bits": %lf, "valid_bits": %lf, "lr": %lf, "grad_norm": %lf, "seconds": %lf})",
+              &r.step, &r.train_bits, &r.valid_bits, &r.lr, &r.grad_norm, &r.seconds) != 6 ||
           r.step > step_)
         break;
       records_.push_back(r);
@@ -233,24 +241,28 @@ class Run {
       ++step_;
       mean_bits_ = step_ == 1 ? bits : mean_bits_ + 0.05 * (bits - mean_bits_);
       elapsed_ = before + seconds_since(start);
-      bool late = o_.seconds > 0 && elapsed_ > o_.seconds;  // the machine became slower than it was when the steps were counted
+      bool late =
+          o_.seconds > 0 && elapsed_ > o_.seconds;  // the machine became slower than it was when the steps were counted
       if (late) o_.steps = step_;
       if (step_ % o_.valid_every == 0 || step_ == o_.steps) validate();
       if (step_ % o_.checkpoint_every == 0 || step_ == o_.steps || StopRequest::requested())
         io::save_checkpoint(o_.out / "last.safetensors", checkpoint());
-      progress.update(step_, fmt::format("train {:.3f}  valid {:.3f} bits/char", mean_bits_, records_.empty() ? 0. : records_.back().valid_bits));
+      progress.update(step_, fmt::format("train {:.3f}  valid {:.3f} bits/char", mean_bits_,
+                                         records_.empty() ? 0. : records_.back().valid_bits));
     }
     progress.finish();
   }
 
   void validate() {
-    Record r{step_, mean_bits_, bits_per_character(*model_, valid_), scheduler_->get_last_lr()[0], grad_norm_, elapsed_};
+    Record r{step_,      mean_bits_, bits_per_character(*model_, valid_), scheduler_->get_last_lr()[0],
+             grad_norm_, elapsed_};
     records_.push_back(r);
     log_ << r.json() << std::endl;
     if (!log_) throw std::runtime_error("cannot write " + (o_.out / "log.jsonl").string());
     if (r.valid_bits < best_bits_) {
       best_bits_ = r.valid_bits;
-      io::save_checkpoint(o_.out / "best.safetensors", {.model = model_.get(), .step = step_, .metadata = describe(o_.model, vocabulary_)});
+      io::save_checkpoint(o_.out / "best.safetensors",
+                          {.model = model_.get(), .step = step_, .metadata = describe(o_.model, vocabulary_)});
     }
     draw_curve();
   }
@@ -262,9 +274,10 @@ class Run {
       valid.points.emplace_back(r.step, r.valid_bits);
     }
     std::vector<Level> levels;
-    for (std::size_t order = 1; order < ngrams_.size(); ++order) levels.push_back({fmt::format("n-gram, order {}: {:.2f}", order, ngrams_[order]), ngrams_[order]});
-    std::string svg = line_chart(fmt::format("char_lm: {} with {} units", o_.model.cell, o_.model.hidden_size), "optimizer steps", "bits per character",
-                                 {train, valid}, levels);
+    for (std::size_t order = 1; order < ngrams_.size(); ++order)
+      levels.push_back({fmt::format("n-gram, order {}: {:.2f}", order, ngrams_[order]), ngrams_[order]});
+    std::string svg = line_chart(fmt::format("char_lm: {} with {} units", o_.model.cell, o_.model.hidden_size),
+                                 "optimizer steps", "bits per character", {train, valid}, levels);
     io::write_atomically(o_.out / "curve.svg", svg);
   }
 
@@ -272,7 +285,8 @@ class Run {
     Generator before = default_generator();  // looking must not change the run
     for (double temperature : {0.5, 0.8}) {
       fmt::print("--- {}, temperature {} ---\nThe ", when, temperature);
-      for (std::int64_t symbol : sample(*model_, vocabulary_.encode("The "), 200, temperature)) fmt::print("{}", vocabulary_.decode(symbol));
+      for (std::int64_t symbol : sample(*model_, vocabulary_.encode("The "), 200, temperature))
+        fmt::print("{}", vocabulary_.decode(symbol));
       fmt::print("\n\n");
     }
     default_generator() = before;
@@ -282,10 +296,12 @@ class Run {
     double bits = bits_per_character(*model_, test_);
     fmt::print("bits per character on the held-out text\n");
     for (std::size_t order = 0; order < ngrams_.size(); ++order)
-      fmt::print("  n-gram of order {}   {:.3f}{}\n", order, ngrams_[order], bits < ngrams_[order] ? "" : "   (better than the net)");
+      fmt::print("  n-gram of order {}   {:.3f}{}\n", order, ngrams_[order],
+                 bits < ngrams_[order] ? "" : "   (better than the net)");
     fmt::print("  {:<19} {:.3f}\n\n", o_.model.cell, bits);
     fmt::print("trained {} steps in {}\n", step_, clock_time(elapsed_));
-    for (const char* name : {"best.safetensors", "last.safetensors", "log.jsonl", "curve.svg"}) fmt::print("  {}\n", (o_.out / name).string());
+    for (const char* name : {"best.safetensors", "last.safetensors", "log.jsonl", "curve.svg"})
+      fmt::print("  {}\n", (o_.out / name).string());
     fmt::print("write more with: char_lm sample --checkpoint {}\n", (o_.out / "best.safetensors").string());
   }
 
@@ -317,7 +333,8 @@ std::string sample_text(const SampleOptions& options) {
   io::load_checkpoint(options.checkpoint, {.model = model.get()});
   manual_seed(options.seed);
   std::string text = options.prime;
-  for (std::int64_t symbol : sample(*model, vocabulary.encode(options.prime), options.length, options.temperature)) text += vocabulary.decode(symbol);
+  for (std::int64_t symbol : sample(*model, vocabulary.encode(options.prime), options.length, options.temperature))
+    text += vocabulary.decode(symbol);
   return text;
 }
 

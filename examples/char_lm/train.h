@@ -20,7 +20,8 @@ struct TrainOptions {
   bool resume = false;
 };
 
-/// Trains, and leaves in `out`: last.safetensors to resume from, best.safetensors by the validation text, log.jsonl, curve.svg.
+/// Trains, and leaves in `out`: last.safetensors to resume from, best.safetensors by the validation text, log.jsonl,
+/// curve.svg.
 void train(const TrainOptions& options);
 
 struct SampleOptions {

@@ -338,6 +338,22 @@ TEST_CASE("create_graph: derivatives of any order") {
   }
 }
 
+TEST_CASE("backward is recorded under create_graph only") {
+  Tensor x = leaf({1});
+  std::vector<bool> recorded;
+  Tensor y = record("op", {x}, x.detach() * 1, [&](const Tensor& g) {
+    recorded.push_back(GradMode::enabled());
+    return g;
+  });
+  NoGrad guard;  // says nothing about backward
+  for (bool create_graph : {false, true}) {
+    y.backward({.retain_graph = true, .create_graph = create_graph});
+    grad({y}, {x}, {.retain_graph = true, .create_graph = create_graph});
+  }
+  CHECK(recorded == std::vector{false, false, true, true});
+  x.set_grad({});
+}
+
 TEST_CASE("detach shares memory and version, not history") {
   Tensor x = leaf({1, 2});
   Tensor y = exp(x), d = y.detach();

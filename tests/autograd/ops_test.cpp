@@ -273,7 +273,7 @@ void for_all_rows(Go go) {
   for (const Row& row : kTable)
     for (const std::vector<Shape>& shapes : row.shapes) {
       std::string name = row.name + " of";
-      for (const Shape& shape : shapes) name += " " + to_string(shape);
+      for (const Shape& shape : shapes) name += fmt::format(" {}", shape);
       CAPTURE(name);
       alloc::Counters before = alloc::counters();
       try {
@@ -366,6 +366,7 @@ TEST_CASE("ops: derivatives at kinks are torch's") {
       {"pow 2", [](T x) { return pow(x, 2); }, {0}, {0}},
       {"pow 1/2", [](T x) { return pow(x, 0.5); }, {0}, {inf}},
       {"pow 0", [](T x) { return pow(x, 0); }, {0}, {0}},
+      {"pow tensor 0", [](T x) { return pow(x, zeros_like(x)); }, {0}, {0}},
       {"pow by the exponent", [](T p) { return pow(zeros_like(p), p); }, {0, 2}, {0, 0}},
       {"clamp", [](T x) { return clamp(x, -1, 1); }, {-2, -1, 0, 1, 2}, {0, 1, 1, 1, 0}},
       {"maximum", [](T x) { return maximum(x, zeros_like(x)); }, {-1, 0, 1}, {0, 0.5, 1}},

@@ -33,8 +33,8 @@ TEST_CASE("narrow") {
   check_view(views::narrow(x, 1, 4, 0), x, {2, 0}, {});
   CHECK(views::narrow(x, 0, 1, 1).is_contiguous());
   CHECK_FALSE(views::narrow(x, 1, 1, 2).is_contiguous());
-  CHECK_THROWS_WITH_AS(views::narrow(x, 1, 3, 2), "narrow: start 3 and length 2 reach outside dimension 1 of shape (2, 4)",
-                       IndexError);
+  CHECK_THROWS_WITH_AS(views::narrow(x, 1, 3, 2),
+                       "narrow: start 3 and length 2 reach outside dimension 1 of shape (2, 4)", IndexError);
   CHECK_THROWS_AS(views::narrow(x, 1, -5, 1), IndexError);
   CHECK_THROWS_AS(views::narrow(x, 1, 0, -1), IndexError);
   CHECK_THROWS_AS(views::narrow(x, 1, 1, kMost), IndexError);
@@ -66,7 +66,8 @@ TEST_CASE("select") {
   check_view(views::select(x, 0, 1), x, {3}, {3, 4, 5});
   check_view(views::select(x, 1, -1), x, {2}, {2, 5});
   check_view(views::select(views::select(x, 1, 1), 0, 1), x, {}, {4});
-  CHECK_THROWS_WITH_AS(views::select(x, 1, 3), "select: index 3 is out of range for dimension 1 of shape (2, 3)", IndexError);
+  CHECK_THROWS_WITH_AS(views::select(x, 1, 3), "select: index 3 is out of range for dimension 1 of shape (2, 3)",
+                       IndexError);
   CHECK_THROWS_AS(views::select(x, 0, -3), IndexError);
   CHECK_THROWS_AS(views::select(counted({0}), 0, 0), IndexError);
   CHECK_THROWS_AS(views::select(scalar(1), 0, 0), ShapeError);
@@ -77,7 +78,8 @@ TEST_CASE("transpose and permute") {
   check_view(views::transpose(x, 0, 1), x, {3, 2}, {0, 3, 1, 4, 2, 5});
   check_view(views::transpose(x, -1, -1), x, {2, 3}, {0, 1, 2, 3, 4, 5});
   CHECK(views::transpose(scalar(1), 0, -1).shape() == Shape{});
-  CHECK_THROWS_WITH_AS(views::transpose(x, 0, 2), doctest::Contains("transpose: dimension 2 is out of range"), IndexError);
+  CHECK_THROWS_WITH_AS(views::transpose(x, 0, 2), doctest::Contains("transpose: dimension 2 is out of range"),
+                       IndexError);
 
   Tensor y = counted({2, 1, 3});
   check_view(views::permute(y, {2, 0, 1}), y, {3, 2, 1}, {0, 3, 1, 4, 2, 5});
@@ -135,7 +137,8 @@ TEST_CASE("view of what is not contiguous: where whole dimensions are cut or joi
   Tensor joined = views::permute(counted({2, 3, 4}), {2, 0, 1});  // (4, 2, 3), the last two still in order
   check_view(views::view(joined, {4, 6}), joined, {4, 6}, joined.to_vector<std::int64_t>());
 
-  Tensor unit = views::slice(views::transpose(counted({5, 1, 2, 3}), 1, 2), 0, 0, 5, 2);  // (3, 2, 1, 3), strides (12, 3, 6, 1)
+  Tensor unit =
+      views::slice(views::transpose(counted({5, 1, 2, 3}), 1, 2), 0, 0, 5, 2);  // (3, 2, 1, 3), strides (12, 3, 6, 1)
   check_view(views::view(unit, {3, 6}), unit, {3, 6}, unit.to_vector<std::int64_t>());
 
   Tensor repeated = views::expand(counted({3, 1}), {3, 4});

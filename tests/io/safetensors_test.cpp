@@ -8,6 +8,7 @@
 #include <unroll/core/view.h>
 #include <unroll/io/file.h>
 
+#include <cstring>
 #include <limits>
 
 using namespace unroll;
@@ -59,7 +60,7 @@ TEST_CASE("safetensors: every dtype and geometry comes back as it was") {
   const double nan = std::numeric_limits<double>::quiet_NaN(), inf = std::numeric_limits<double>::infinity();
   NamedTensors tensors;
   int k = 0;
-  auto add = [&](const Tensor& x) { tensors.emplace_back("t" + std::to_string(k++), x); };
+  auto add = [&](const Tensor& x) { tensors.emplace_back(fmt::format("t{}", k++), x); };
   for (DType dtype : {DType::Float32, DType::Float64, DType::Int64, DType::Bool})
     for (const Shape& shape : {Shape{}, Shape{1}, Shape{7}, Shape{2, 3}, Shape{0}, Shape{3, 0, 2},
                                Shape{1, 1, 1, 1, 1, 1, 1, 2}, Shape{2, 3, 4}}) {
@@ -81,10 +82,11 @@ TEST_CASE("safetensors: every dtype and geometry comes back as it was") {
   CHECK(got.metadata == metadata);
   REQUIRE(got.tensors.size() == tensors.size());
   std::map<std::string, Tensor> loaded(got.tensors.begin(), got.tensors.end());
-  for (const auto& [name, x] : tensors) {
-    CAPTURE(name);
-    CHECK(same(loaded.at(name), x));
-    CHECK(!loaded.at(name).requires_grad());
+  for (const auto& named : tensors) {
+    CAPTURE(named.first);
+    const Tensor& x = loaded.at(named.first);
+    CHECK(same(x, named.second));
+    CHECK(!x.requires_grad());
   }
   CHECK(agrees(read_file(folder.path / "f")));
   save_safetensors(folder.path / "g", got.tensors, got.metadata);
@@ -245,6 +247,14 @@ TEST_CASE("safetensors: malformed files") {
   }
 }
 
+TEST_CASE("safetensors: a header may not be longer than the reference's 100,000,000 bytes, even when they are there") {
+  const std::uint64_t n = 100'000'001;
+  std::string bytes(8 + n, ' ');
+  std::memcpy(bytes.data(), &n, 8);
+  bytes.replace(8, 2, "{}");
+  CHECK_RAISES(FormatError, "a header of 100000001 bytes where 100000001 follow", read_safetensors(bytes));
+}
+
 TEST_CASE("safetensors: odd files that are good") {
   const std::string x = R"({"dtype":"F32","shape":[1],"data_offsets":[0,4]})", four(4, '\0');
   CHECK(read_safetensors(file("{}")).tensors.empty());
@@ -330,7 +340,7 @@ TEST_CASE("safetensors: 100000 dimensions and 20000 tensors take no more than th
       file(R"({"x":{"dtype":"F32","data_offsets":[0,4],"shape":[)" + sizes + "]}}", std::string(4, '\0')));
   CHECK(deep.tensors[0].second.dim() == 100'001);
   NamedTensors many;
-  for (int i = 0; i < 20'000; ++i) many.emplace_back("t" + std::to_string(i), scalar(i));
+  for (int i = 0; i < 20'000; ++i) many.emplace_back(fmt::format("t{}", i), scalar(i));
   Safetensors back = read_safetensors(write_safetensors(many));
   CHECK(back.tensors.size() == many.size());
 }

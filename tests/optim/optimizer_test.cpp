@@ -8,6 +8,7 @@
 #include <unroll/core/alloc.h>
 #include <unroll/core/random.h>
 #include <unroll/core/view.h>
+#include <unroll/nn/linear.h>
 #include <unroll/optim/adam.h>
 #include <unroll/optim/sgd.h>
 
@@ -130,6 +131,20 @@ TEST_CASE("optimizer: a step that cannot be taken by all is taken by none") {
   }
   CHECK(values(a) == values(golden::parameter()));
   CHECK(opt.state_dict().state.empty());
+}
+
+TEST_CASE("optimizer: state of another dtype than its parameter's") {
+  nn::Linear model(1, 1);
+  Adam opt(model.parameters());
+  for (const Tensor& p : model.parameters()) p.set_grad(ones_like(p));
+  opt.step();
+  model.to(DType::Float64);
+  const auto before = golden::everything(opt);
+  CHECK_RAISES(DTypeError, "adam: exp_avg of parameter 0 is float32, the parameter float64", opt.step());
+  CHECK(golden::everything(opt) == before);
+  opt.load_state_dict(opt.state_dict());  // converts it
+  opt.step();
+  CHECK(opt.state_dict().state.at(0).at("step").item() == 2);
 }
 
 TEST_CASE("optimizer: a transposed parameter and an expanded gradient") {

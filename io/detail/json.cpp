@@ -1,7 +1,7 @@
 #include <fmt/format.h>
 #include <unroll/core/error.h>
-#include <unroll/io/json.h>
-#include <unroll/io/text.h>
+#include <unroll/io/detail/json.h>
+#include <unroll/io/detail/text.h>
 
 #include <charconv>
 

@@ -1,5 +1,5 @@
 #include <fmt/format.h>
-#include <unroll/io/text.h>
+#include <unroll/io/detail/text.h>
 
 #include <cstdint>
 
