@@ -10,11 +10,11 @@ cmake --preset release
 cmake --build --preset release --target char_lm
 
 mkdir -p demo
-texts=(/usr/share/state/us-constitution.gz /usr/share/state/us-declaration.gz)
+texts=(/usr/share/state/us-declaration.gz /usr/share/state/us-constitution.gz)
 text=()  # none: char_lm makes one up
 if gunzip -c "${texts[@]}" >demo/text.txt 2>/dev/null; then
   text=(--text demo/text.txt)
 else
   echo "package miscfiles is not here: training on generated text"
 fi
-build/examples/char_lm train "${text[@]}" --out demo/run --seconds "${1:-100}" --seed 1
+build/examples/char_lm train "${text[@]}" --out demo/run --dropout 0.1 --seconds "${1:-100}" --seed 1

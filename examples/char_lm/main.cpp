@@ -68,12 +68,15 @@ int main(int argc, char** argv) try {
 
   if (train->parsed()) {
     if (quick) {
-      t.model.hidden_size = 32;
-      t.model.embedding_dim = 16;
-      t.streams = 16;
-      t.seq_len = 32;
-      t.valid_every = 20;
-      if (t.seconds == 0) t.steps = 60;
+      auto unless_given = [&](const char* option, auto& value, auto quick_value) {
+        if (train->count(option) == 0) value = quick_value;
+      };
+      unless_given("--hidden-size", t.model.hidden_size, 32);
+      unless_given("--embedding-dim", t.model.embedding_dim, 16);
+      unless_given("--streams", t.streams, 16);
+      unless_given("--seq-len", t.seq_len, 32);
+      unless_given("--valid-every", t.valid_every, 20);
+      unless_given("--steps", t.steps, 60);
     }
     char_lm::train(t);
   } else {

@@ -147,7 +147,7 @@ class Run {
       state_.clear();
       optimizer_.emplace(model_->parameters(), optim::AdamWOptions{.lr = o_.lr, .weight_decay = o_.weight_decay});
       io::load_checkpoint(o_.out / "last.safetensors", {.model = model_.get(), .generator = &default_generator()});
-      o_.steps = std::max<std::int64_t>(1, static_cast<std::int64_t>(o_.seconds * 0.95 / each) - kTrial);
+      o_.steps = std::max<std::int64_t>(1, static_cast<std::int64_t>(o_.seconds * 0.85 / each) - kTrial);
     }
     scheduler_.emplace(*optimizer_, o_.steps);
     log_.open(o_.out / "log.jsonl", std::ios::trunc);
