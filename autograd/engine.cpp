@@ -78,6 +78,14 @@ void accumulate(Tensor& sum, Tensor more) {
   }
 }
 
+// What a pass of this thread runs just now. A gradient function may run a pass of its own inside.
+struct Running {
+  const Node* node = nullptr;
+  const Running* outer = std::exchange(innermost, this);
+  ~Running() { innermost = outer; }
+  inline static thread_local const Running* innermost = nullptr;
+};
+
 // One backward pass. Everything it needs is its own, so passes may run inside each other and in several threads at
 // once.
 class Pass {
@@ -100,7 +108,7 @@ class Pass {
     wanted_.push_back({slot, {}});
     if (slot->grad_fn)
       if (std::uint32_t producer = numbers_.get(slot->grad_fn.get()); producer != Numbering::kNone)
-        is_wanted_[visits_[producer].first_grad + slot->output] = 1;
+        places_of_grads_[visits_[producer].first_grad + slot->output] = place;
     return place;
   }
 
@@ -111,6 +119,7 @@ class Pass {
 
   void run(TensorList outputs, TensorList gradients) {
     find_needed();
+    Running running;
     for (std::size_t i = 0; i < outputs.size(); ++i) {
       Tensor g =
           gradients.empty() || !gradients[i].defined() ? ones_like(outputs[i]) : gradients[i].to(outputs[i].dtype());
@@ -120,7 +129,7 @@ class Pass {
       std::span<Tensor> grad_out = std::span(grads_).subspan(visit.first_grad, visit.node->outputs());
       bool reached = std::any_of(grad_out.begin(), grad_out.end(), [](const Tensor& g) { return g.defined(); });
       if (reached) hand_out(visit, grad_out);
-      if (reached && visit.needed) step(*visit.node, grad_out);
+      if (reached && visit.needed) step(*visit.node, grad_out, running);
       for (Tensor& g : grad_out) g = Tensor();  // memory for what comes next
     }
   }
@@ -165,7 +174,7 @@ class Pass {
       visits_[i].first_grad = std::exchange(grads, grads + visits_[i].node->outputs());
     }
     grads_.resize(grads);
-    is_wanted_.resize(grads);
+    places_of_grads_.resize(grads, Numbering::kNone);
   }
 
   void find_needed() {
@@ -179,23 +188,28 @@ class Pass {
   bool needs(const GradSlot& slot) const {
     if (!slot.grad_fn) return places_.get(&slot) != Numbering::kNone;
     const Visit& producer = visits_[numbers_.get(slot.grad_fn.get())];
-    return producer.needed || is_wanted_[producer.first_grad + slot.output];
+    return producer.needed || places_of_grads_[producer.first_grad + slot.output] != Numbering::kNone;
   }
 
   // Gives wanted gradients of the node's outputs, complete by now, to those who asked.
   void hand_out(const Visit& visit, std::span<const Tensor> grad_out) {
-    auto asked = std::span(is_wanted_).subspan(visit.first_grad, grad_out.size());
-    if (std::count(asked.begin(), asked.end(), 1) == 0) return;
-    for (Wanted& w : wanted_)
-      if (w.slot->grad_fn.get() == visit.node) w.grad = grad_out[w.slot->output];
+    for (std::size_t j = 0; j < grad_out.size(); ++j)
+      if (std::uint32_t place = places_of_grads_[visit.first_grad + j]; place != Numbering::kNone)
+        wanted_[place].grad = grad_out[j];
   }
 
-  void step(Node& node, std::span<const Tensor> grad_out) {
+  void step(Node& node, std::span<const Tensor> grad_out, Running& running) {
     check<GradError>(!node.freed(),
                      "{}: backward through the graph a second time: what it needs was freed by the first; pass "
                      "retain_graph = true there, "
                      "or detach() what is carried over from an earlier step",
                      node.name());
+    for (const Running* r = running.outer; r && !keep_graph_; r = r->outer)
+      check<GradError>(r->node != &node,
+                       "{}: its gradient function runs backward through its own graph and would free what it reads; "
+                       "pass retain_graph = true there",
+                       node.name());
+    running.node = &node;
     auto inputs = node.inputs();
     grad_in_.assign(inputs.size(), Tensor());
     needs_.resize(inputs.size());
@@ -231,9 +245,9 @@ class Pass {
   Numbering numbers_;  // of nodes, in visits_
   Numbering places_;   // of slots, in wanted_
   Vector<Node*> stack_;
-  Vector<Tensor> grads_;            // of all nodes' outputs
-  Vector<std::uint8_t> is_wanted_;  // parallel to grads_
-  Vector<Ref<GradSlot>> keepers_;   // leaves and retaining tensors that were met
+  Vector<Tensor> grads_;                   // of all nodes' outputs
+  Vector<std::uint32_t> places_of_grads_;  // of those in wanted_; parallel to grads_
+  Vector<Ref<GradSlot>> keepers_;          // leaves and retaining tensors that were met
   Vector<Wanted> wanted_;
   Vector<Tensor> grad_in_;  // of the running node
   Vector<std::uint8_t> needs_;

@@ -22,7 +22,8 @@ struct BackwardOptions {
 /// part of, and both live until it is reset (set_grad({})): prefer grad() below.
 ///
 /// Raises GradError when an output needs no gradient, when the graph has been freed by an earlier backward, when a
-/// saved tensor was written in place; ShapeError when a gradient has not its output's shape, or is missing for an
+/// saved tensor was written in place, when a gradient function runs backward through its own graph and does not retain
+/// it; ShapeError when a gradient has not its output's shape, or is missing for an
 /// output of several elements. Whatever is raised, by a gradient function too, all grad() are as before.
 void backward(TensorList outputs, TensorList gradients = {}, const BackwardOptions& options = {});
 

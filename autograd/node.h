@@ -2,7 +2,6 @@
 #include <unroll/core/alloc.h>
 #include <unroll/core/tensor.h>
 
-#include <array>
 #include <span>
 
 #pragma GCC visibility push(default)
@@ -33,8 +32,8 @@ struct GradSlot : RefCounted {
 struct SavedTensor {
   Tensor value;
   std::uint32_t version = 0;  // of its memory when it was saved
-  std::int32_t output =
-      -1;  // ≥ 0: the node's own output; kept without history, else node and tensor would own each other
+  /// ≥ 0: the node's own output of that number, kept without history, else node and tensor would own each other.
+  std::int32_t output = -1;
 };
 
 /// What one run of Node::backward reads and writes.
@@ -110,6 +109,8 @@ class Node : public RefCounted {
 
 namespace detail {
 inline bool wants_grad(const Tensor& x) noexcept { return x.grad_slot() && x.grad_slot()->requires_grad; }
+/// Drops x's gradient, or sets it to zero: in place, or by a new one where that cannot be.
+void zero_grad(const Tensor& x, bool set_to_none);
 /// Makes `y` output number `output` of `node`.
 void attach(const Tensor& y, Node* node, std::uint32_t output);
 }  // namespace detail

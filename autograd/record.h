@@ -112,6 +112,9 @@ detail::SaveList<sizeof...(Tensors)> save(const Tensors&... tensors) {
   return {{&tensors...}};
 }
 
+/// The gradient function of an input whose gradient is the output's.
+inline constexpr auto unchanged = [](const Tensor& g) { return g; };
+
 /// Records that the op `name` computed y from `inputs` (undefined ones are allowed), with one gradient function an
 /// input: (const Tensor& g, const Saved& s) → Tensor or (const Tensor& g) → Tensor. It runs only if that input needs
 /// its gradient.

@@ -1,4 +1,5 @@
 #include <unroll/autograd/engine.h>
+#include <unroll/autograd/grad_mode.h>
 #include <unroll/autograd/node.h>
 #include <unroll/core/view.h>
 
@@ -56,6 +57,19 @@ Tensor Tensor::detach() const { return views::alias(*this); }
 void Tensor::backward() const { unroll::backward({*this}); }
 
 void Tensor::backward(const BackwardOptions& options) const { unroll::backward({*this}, {}, options); }
+
+void detail::zero_grad(const Tensor& x, bool set_to_none) {
+  NoGrad guard;
+  Tensor grad = x.grad();
+  if (!grad.defined()) return;
+  if (set_to_none) {
+    x.set_grad({});
+  } else if (grad.requires_grad() || !grad.is_contiguous()) {  // it came with create_graph, or is an expanded view
+    x.set_grad(zeros_like(x));
+  } else {
+    grad.zero_();
+  }
+}
 
 std::string detail::gradient_suffix(const Tensor& x) {
   if (!x.requires_grad()) return "";

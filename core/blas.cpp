@@ -2,7 +2,6 @@
 #include <unroll/core/blas.h>
 #include <unroll/core/error.h>
 
-#include <algorithm>
 #include <limits>
 #include <string_view>
 

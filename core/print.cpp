@@ -8,11 +8,6 @@
 
 namespace unroll {
 
-namespace detail {
-std::string gradient_suffix(
-    const Tensor&);  // autograd/tensor_grad.cpp: ", requires_grad=true", ", grad_fn=<tanh>" or ""
-}
-
 namespace {
 
 constexpr std::int64_t kThreshold = 1000, kEdge = 3;

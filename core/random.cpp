@@ -10,12 +10,6 @@
 
 namespace unroll {
 
-namespace detail {
-Tensor new_tensor(Ref<Storage>, Shape, Strides, std::int64_t, DType, bool is_view);  // core/tensor.cpp
-// autograd/ops/in_place.cpp: raises if x may not be overwritten now.
-void before_write(const Tensor& x, const char* op);
-}  // namespace detail
-
 namespace {
 
 // The dimensions of x from the outermost in memory to the innermost: by falling strides. An expanded dimension has no

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <new>
 
 namespace unroll {
@@ -127,7 +126,7 @@ Tensor copied(const Values& values, Shape shape) {
 }
 }  // namespace
 
-template <class V>
+template <Literal V>
 Tensor tensor(std::initializer_list<V> values, DType dtype) {
   Tensor x = empty({static_cast<std::int64_t>(values.size())}, dtype);
   dispatch(dtype, [&]<class T>() {
@@ -136,7 +135,7 @@ Tensor tensor(std::initializer_list<V> values, DType dtype) {
   return x;
 }
 
-template <class V>
+template <Literal V>
 Tensor tensor(std::initializer_list<std::initializer_list<V>> rows, DType dtype) {
   std::size_t columns = rows.size() ? rows.begin()->size() : 0;
   Tensor x = empty({static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(columns)}, dtype);
@@ -179,12 +178,14 @@ template std::vector<bool> Tensor::to_vector() const;
 template Tensor tensor(std::initializer_list<float>, DType);
 template Tensor tensor(std::initializer_list<double>, DType);
 template Tensor tensor(std::initializer_list<int>, DType);
-template Tensor tensor(std::initializer_list<std::int64_t>, DType);
+template Tensor tensor(std::initializer_list<long>, DType);
+template Tensor tensor(std::initializer_list<long long>, DType);
 template Tensor tensor(std::initializer_list<bool>, DType);
 template Tensor tensor(std::initializer_list<std::initializer_list<float>>, DType);
 template Tensor tensor(std::initializer_list<std::initializer_list<double>>, DType);
 template Tensor tensor(std::initializer_list<std::initializer_list<int>>, DType);
-template Tensor tensor(std::initializer_list<std::initializer_list<std::int64_t>>, DType);
+template Tensor tensor(std::initializer_list<std::initializer_list<long>>, DType);
+template Tensor tensor(std::initializer_list<std::initializer_list<long long>>, DType);
 template Tensor tensor(std::initializer_list<std::initializer_list<bool>>, DType);
 
 }  // namespace unroll

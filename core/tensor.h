@@ -30,7 +30,7 @@ void retain(GradSlot*) noexcept;
 void release(GradSlot*) noexcept;
 
 /// What core asks of autograd, which defines it: raise GradError if `op` may not overwrite x now; what printing says of
-/// x's gradient.
+/// x's gradient, ", requires_grad=true", ", grad_fn=<tanh>" or "".
 void before_write(const Tensor& x, const char* op);
 std::string gradient_suffix(const Tensor& x);
 
@@ -47,6 +47,9 @@ struct Body : RefCounted {
   ~Body();
 };
 void release(Body*) noexcept;
+
+/// A tensor over that memory. The caller vouches for the bounds.
+Tensor new_tensor(Ref<Storage> storage, Shape shape, Strides strides, std::int64_t offset, DType dtype, bool is_view);
 
 template <std::derived_from<RefCounted> T>
 void retain(T* counted) noexcept {
@@ -191,16 +194,20 @@ template <class T>
 Tensor from_data(std::span<const T> values, Shape shape);
 template <class T>
 Tensor from_data(const std::vector<T>& values, Shape shape);  // std::vector<bool> included
-/// The dtype that `tensor` gives to literals of type T.
+/// What literals may be. Every std::int64_t is among them, whichever of long and long long it is.
 template <class T>
+concept Literal = std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, int> || std::same_as<T, long> ||
+    std::same_as<T, long long> || std::same_as<T, bool>;
+/// The dtype that `tensor` gives to literals of type T.
+template <Literal T>
 constexpr DType dtype_of_literal = std::floating_point<T>  ? DType::Float32
                                    : std::same_as<T, bool> ? DType::Bool
                                                            : DType::Int64;
 /// `tensor({1.5, 2.0})`, `tensor({{1.0, 2.0}, {3.0, 4.0}})`, `tensor({0, 2, 1})`: reals become Float32 unless a dtype
-/// is given, integers Int64. T is deduced: float, double, int, std::int64_t or bool, one for all elements.
-template <class T>
+/// is given, integers Int64. T is deduced: a Literal, one for all elements.
+template <Literal T>
 Tensor tensor(std::initializer_list<T> values, DType dtype = dtype_of_literal<T>);
-template <class T>
+template <Literal T>
 Tensor tensor(std::initializer_list<std::initializer_list<T>> rows, DType dtype = dtype_of_literal<T>);
 
 }  // namespace unroll

@@ -2,10 +2,6 @@
 
 #include <algorithm>
 
-namespace unroll::detail {
-Tensor new_tensor(Ref<Storage>, Shape, Strides, std::int64_t, DType, bool is_view);  // core/tensor.cpp
-}
-
 namespace unroll::views {
 
 Tensor as_strided(const Tensor& x, Shape shape, Strides strides, std::int64_t offset) {

@@ -19,7 +19,8 @@ class Optimizer;
 /// All that a training run needs to go on as if it had never stopped, in one safetensors file.
 namespace unroll::io {
 
-/// The parts of a run; those that are null are left out.
+/// The parts of a run; those that are null are left out. Whatever draws random numbers, dropout for one, takes
+/// `generator` along: &default_generator().
 struct Checkpoint {
   nn::Module* model = nullptr;
   optim::Optimizer* optimizer = nullptr;
@@ -32,8 +33,7 @@ struct Checkpoint {
 
 /// Writes atomically (io/file.h). The file carries a checksum over all of its bytes.
 ///
-///     io::save_checkpoint("run.ckpt", {.model = &model, .optimizer = &opt, .generator = &default_generator(), .step =
-///     1000});
+///     io::save_checkpoint("run.ckpt", {.model = &model, .optimizer = &opt, .step = 1000});
 void save_checkpoint(const std::filesystem::path& path, const Checkpoint& run);
 
 /// Brings the parts that are given to the state in the file and returns them with the file's step, tensors and

@@ -53,9 +53,9 @@ class File {
     }
   }
   void sync() const {
-    // Never tried again after a failure: the kernel may have dropped the pages, and would then report success.
-    if (retry([&] { return ::fsync(fd_); }) == -1 && errno != EINVAL)
-      fail("fsync");  // EINVAL: no such thing on this file system
+    // Never tried again after a failure: the kernel may have dropped the pages, and would then report success. EINVAL:
+    // this file system has no such thing.
+    if (retry([&] { return ::fsync(fd_); }) == -1 && errno != EINVAL) fail("fsync");
   }
 
  private:

@@ -10,14 +10,16 @@
 /// The safetensors format (github.com/huggingface/safetensors): tensors by name in one file that anything reads and
 /// that holds no code.
 ///
-///     u64 N | N bytes of JSON: {"__metadata__": {…}, name: {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin,
-///     end]}, …} | data
+///     u64 N | N bytes of JSON | data
+///     {"__metadata__": {…}, name: {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, …}
 ///
 /// little-endian and row-major. Our dtypes are F32, F64, I64 and BOOL.
 namespace unroll::io {
 
+/// Texts by name, which stand beside the tensors in a file.
 using Metadata = std::map<std::string, std::string>;
 
+/// What a file holds.
 struct Safetensors {
   NamedTensors tensors;  // in the order of the header
   Metadata metadata;

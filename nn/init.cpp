@@ -2,7 +2,6 @@
 #include <unroll/nn/init.h>
 
 #include <cmath>
-#include <utility>
 
 namespace unroll::nn::init {
 

@@ -18,6 +18,8 @@ class LayerNorm : public Module {
  public:
   /// Raises ValueError for an empty shape or a negative size.
   explicit LayerNorm(Shape normalized_shape, const LayerNormOptions& options = {});
+  explicit LayerNorm(std::initializer_list<std::int64_t> sizes, const LayerNormOptions& options = {})
+      : LayerNorm(Shape(sizes), options) {}
 
   Tensor operator()(const Tensor& x) const;
   void reset_parameters();

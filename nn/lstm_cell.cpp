@@ -27,12 +27,16 @@ Shape LSTMCell::state_widths() const { return {output_size(hidden_size, proj_siz
 
 LSTMState LSTMCell::operator()(const Tensor& x, const LSTMState& state) const {
   const auto [h, c] = checked(x, state, state_widths());
+  if (proj_size > 0)
+    check<ShapeError>(weight_hr.shape() == Shape{proj_size, hidden_size},
+                      "lstm_cell: weight_hr has been replaced by one of shape {}, expected ({}, {})", weight_hr.shape(),
+                      proj_size, hidden_size);
   Tensor gates = linear(x, weight_ih, bias_ih) + linear(h, weight_hh, bias_hh);  // (N, 4H)
   std::vector<Tensor> block = split(gates, Shape(4, hidden_size), -1);
   Tensor i = sigmoid(block[0]), f = sigmoid(block[1]), g = tanh(block[2]), o = sigmoid(block[3]);
   Tensor c_next = f * c + i * g;
   Tensor h_next = o * tanh(c_next);
-  return {weight_hr.defined() ? linear(h_next, weight_hr) : h_next, c_next};
+  return {proj_size > 0 ? linear(h_next, weight_hr) : h_next, c_next};
 }
 
 }  // namespace unroll::nn

@@ -4,8 +4,6 @@
 #include <unroll/nn/module.h>
 
 #include <algorithm>
-#include <iterator>
-#include <ostream>
 #include <unordered_map>
 
 namespace unroll::nn {
@@ -37,6 +35,8 @@ void Module::add(std::string name, Tensor& tensor, Kind kind) {
 
 void Module::add(std::string name, Module& module) {
   check_name(name);
+  check<ValueError>(std::ranges::none_of(module.named_modules(), [this](const auto& m) { return m.second == this; }),
+                    "add: \"{}\" contains the {} that it is added to", name, type_name());
   members_.push_back({std::move(name), nullptr, &module});
 }
 
@@ -51,7 +51,7 @@ void Module::visit(const std::string& prefix, const std::string& suffix, const V
       if (m.tensor && m.kind == kind && m.tensor->defined()) f(prefix + m.name + suffix, *m.tensor, kind);
   for (const Member& m : members_)
     if (m.module)
-      m.merged ? m.module->visit(prefix, m.name, f) : m.module->visit(prefix + m.name + suffix + '.', "", f);
+      m.merged ? m.module->visit(prefix, m.name + suffix, f) : m.module->visit(prefix + m.name + suffix + '.', "", f);
 }
 
 NamedTensors Module::unique(Kind kind) const {
@@ -77,7 +77,7 @@ void Module::add_modules(const std::string& prefix, const std::string& suffix, b
   for (const Member& m : members_) {
     if (!m.module) continue;
     if (m.merged) {
-      m.module->add_modules(prefix, m.name, recurse, found);
+      m.module->add_modules(prefix, m.name + suffix, recurse, found);
       continue;
     }
     std::string name = prefix + m.name + suffix;
@@ -157,13 +157,7 @@ Module& Module::requires_grad_(bool requires_grad) {
 }
 
 void Module::zero_grad(bool set_to_none) {
-  NoGrad guard;
-  for (const Tensor& p : parameters()) {
-    if (set_to_none)
-      p.set_grad({});
-    else if (p.grad().defined())
-      p.grad().detach().zero_();
-  }
+  for (const Tensor& p : parameters()) unroll::detail::zero_grad(p, set_to_none);
 }
 
 NamedTensors Module::state_dict() const {
@@ -206,6 +200,10 @@ IncompatibleKeys Module::load_state_dict(const NamedTensors& state, bool strict)
   check<ValueError>(text.empty(), "load_state_dict: the state does not fit {}:{}", type_name(), text);
 
   NoGrad guard;
+  for (auto& [to, from] : copies) {  // all that can fail first
+    unroll::detail::before_write(to, "load_state_dict");
+    if (from.shares_memory(to)) from = from.clone();
+  }
   for (const auto& [to, from] : copies) to.copy_(from);
   return keys;
 }

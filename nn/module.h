@@ -84,7 +84,7 @@ class Module {
 
   /// Registers a member. A parameter requires a gradient from here on. One that is undefined, as a bias may be, is left
   /// out of every list until something is assigned to it. Raises ValueError unless `name` is new, not empty and without
-  /// '.', or if a parameter has a history.
+  /// '.', or if a parameter has a history, or a module contains this one.
   void add(std::string name, Tensor& tensor, Kind kind = Kind::Parameter);
   void add(std::string name, Module& module);
   /// Registers a module whose members appear as this module's own, `suffix` appended to their names: "weight_ih" and

@@ -113,7 +113,7 @@ class Recurrent : public RecurrentBase {
     for (const auto& cell : cells_) weights.push_back(cell->parameters());
     return weights;
   }
-  /// Redraws all parameters, if the cell knows how to.
+  /// Redraws all parameters, of cells that have reset_parameters().
   void reset_parameters() {
     for (const auto& cell : cells_) cell->reset_parameters();
   }

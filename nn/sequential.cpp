@@ -22,6 +22,7 @@ Sequential& Sequential::append(std::unique_ptr<Module> module, Call call) {
 }
 
 Sequential& Sequential::append(std::string name, Tensor (*function)(const Tensor&)) {
+  check<ValueError>(function != nullptr, "sequential: expected a function \"{}\", got a null pointer", name);
   return append<Function>(std::move(name), function);
 }
 

@@ -30,8 +30,8 @@ class LRScheduler {
   const std::vector<double>& get_last_lr() const noexcept { return last_lr_; }
 
   StateDict state_dict() const;
-  /// Raises ValueError, and changes nothing, unless the names and how many values they have are those of this schedule.
-  /// The optimizer's rates are part of the optimizer's state_dict.
+  /// Goes on from there. Raises ValueError, and changes nothing, unless the names and how many values they have are
+  /// those of this schedule. The optimizer's rates are part of the optimizer's state_dict.
   void load_state_dict(StateDict state) {
     check_state_dict(state);
     load(std::move(state));
@@ -84,7 +84,7 @@ class ExponentialLR final : public LRScheduler {
 ///     lr(t) = eta_min + (base_lr − eta_min) (1 + cos(π t / T_max)) / 2
 ///
 /// (Loshchilov and Hutter, arXiv:1608.03983, without restarts), computed from lr(t − 1) as torch does. Raises
-/// ValueError unless T_max ≥ 1.
+/// ValueError unless T_max ≥ 1 and eta_min is finite.
 class CosineAnnealingLR final : public LRScheduler {
  public:
   CosineAnnealingLR(Optimizer& optimizer, std::int64_t T_max, double eta_min = 0);

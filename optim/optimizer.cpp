@@ -1,3 +1,4 @@
+#include <unroll/autograd/node.h>
 #include <unroll/core/kernels/copy.h>
 #include <unroll/optim/optimizer.h>
 
@@ -68,19 +69,8 @@ void Optimizer::add_param_group(const ParamGroup& group) {
 }
 
 void Optimizer::zero_grad(bool set_to_none) const {
-  NoGrad no_grad;
   for (const ParamGroup& group : groups_)
-    for (const Tensor& param : group.params) {
-      Tensor grad = param.grad();
-      if (!grad.defined()) continue;
-      if (set_to_none) {
-        param.set_grad(Tensor());
-      } else if (grad.requires_grad() || !grad.is_contiguous()) {  // it came with create_graph, or is an expanded view
-        param.set_grad(zeros_like(param));
-      } else {
-        grad.zero_();
-      }
-    }
+    for (const Tensor& param : group.params) detail::zero_grad(param, set_to_none);
 }
 
 void Optimizer::step() {

@@ -12,12 +12,13 @@ struct SGDOptions {
 /// Stochastic gradient descent. For each parameter p with gradient g:
 ///
 ///     g ← −g if maximize;  g ← g + weight_decay · p
-///     b ← momentum · b + (1 − dampening) · g, the first time b ← g;  g ← g + momentum · b if nesterov, else b     (if
-///     momentum ≠ 0) p ← p − lr · g
+///     if momentum ≠ 0:
+///       b ← momentum · b + (1 − dampening) · g, the first time b ← g
+///       g ← g + momentum · b if nesterov, else b
+///     p ← p − lr · g
 ///
 ///     optim::SGD opt(model.parameters(), {.lr = 0.1, .momentum = 0.9});
-///     optim::SGD opt({{.params = encoder.parameters(), .options = {{"lr", 0.01}}}, {.params = head.parameters()}},
-///     {.lr = 0.1});
+///     optim::SGD opt({{.params = low, .options = {{"lr", 0.01}}}, {.params = high}}, {.lr = 0.1});
 ///
 /// Raises ValueError for a negative option, or nesterov without momentum or with dampening.
 class SGD final : public Optimizer {

@@ -2,13 +2,13 @@
 #include <unroll/autograd/ops/compare.h>
 #include <unroll/autograd/record.h>
 #include <unroll/core/kernels/elementwise.h>
+#include <unroll/core/kernels/reduce.h>
 
 #include <algorithm>
 #include <cmath>
 
 namespace unroll {
 namespace {
-Tensor unchanged(const Tensor& g) { return g; }
 Tensor negated(const Tensor& g) { return -g; }
 }  // namespace
 
@@ -147,14 +147,14 @@ Tensor share(const Tensor& winner, const Tensor& loser) {
 }  // namespace
 
 Tensor maximum(const Tensor& a, const Tensor& b) {
-  Tensor y = kernels::zip("maximum", a, b, [](auto x, auto z) { return x != x ? x : z > x || z != z ? z : x; });
+  Tensor y = kernels::zip("maximum", a, b, kernels::larger);
   return record(
       "maximum", {a, b}, y, save(a, b), [](const Tensor& g, const Saved& s) { return g * share(s[0], s[1]); },
       [](const Tensor& g, const Saved& s) { return g * share(s[1], s[0]); });
 }
 
 Tensor minimum(const Tensor& a, const Tensor& b) {
-  Tensor y = kernels::zip("minimum", a, b, [](auto x, auto z) { return x != x ? x : z < x || z != z ? z : x; });
+  Tensor y = kernels::zip("minimum", a, b, kernels::smaller);
   return record(
       "minimum", {a, b}, y, save(a, b), [](const Tensor& g, const Saved& s) { return g * share(s[1], s[0]); },
       [](const Tensor& g, const Saved& s) { return g * share(s[0], s[1]); });

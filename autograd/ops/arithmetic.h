@@ -33,7 +33,7 @@ Tensor neg(const Tensor& x);
 inline Tensor operator-(const Tensor& x) { return neg(x); }
 /// xᵖ. At x = 0 the derivative is 0 for p = 0, and ∞ for 0 < p < 1.
 Tensor pow(const Tensor& x, double exponent);
-/// x^p elementwise.
+/// xᵖ, each x with its own p; the two broadcast.
 Tensor pow(const Tensor& x, const Tensor& exponent);
 Tensor square(const Tensor& x);
 /// √x; its derivative at 0 is ∞.

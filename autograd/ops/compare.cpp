@@ -49,8 +49,7 @@ Tensor arg(const char* op, const Tensor& x, std::int64_t dim, bool keepdim, F be
   std::size_t d = wrap_dim(op, dim, x.shape().size());
   Tensor source = kernels::contiguous(x);
   Shape shape = x.shape();
-  kernels::Extent e{1, 1, 1};
-  for (std::size_t i = 0; i < shape.size(); ++i) (i < d ? e.outer : i == d ? e.n : e.inner) *= shape[i];
+  kernels::Extent e = kernels::extent_around(shape, d);
   check<ShapeError>(e.n > 0 || e.outer * e.inner == 0, "{}: dimension {} of shape {} is empty", op, dim, x.shape());
   if (!shape.empty()) {
     shape.erase(d);

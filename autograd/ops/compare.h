@@ -6,6 +6,7 @@
 /// Int64. Their results never require a gradient. (sign is in arithmetic.h: its derivative exists and is 0.)
 namespace unroll {
 
+/// a = b, a ≠ b, a < b, a ≤ b, a > b, a ≥ b, element by element. Two tensors broadcast and must have one dtype.
 Tensor eq(const Tensor& a, const Tensor& b);
 Tensor ne(const Tensor& a, const Tensor& b);
 Tensor lt(const Tensor& a, const Tensor& b);
@@ -18,6 +19,7 @@ Tensor lt(const Tensor& a, double b);
 Tensor le(const Tensor& a, double b);
 Tensor gt(const Tensor& a, double b);
 Tensor ge(const Tensor& a, double b);
+/// Of Bool tensors.
 Tensor logical_and(const Tensor& a, const Tensor& b);
 Tensor logical_or(const Tensor& a, const Tensor& b);
 Tensor logical_not(const Tensor& a);

@@ -74,7 +74,6 @@ const Tensor& in_place(const char* name, const Tensor& x, const Tensor& other, W
 }
 
 Tensor none(const Tensor&) { return {}; }
-Tensor unchanged(const Tensor& g) { return g; }
 
 }  // namespace
 

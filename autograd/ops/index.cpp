@@ -29,9 +29,8 @@ Tensor unchecked_gather(const Tensor& x, std::size_t dim, const Tensor& index);
 Tensor unchecked_scatter_add(const Tensor& y, const Tensor& x, std::size_t dim, const Tensor& index,
                              const Tensor& source) {
   kernels::scatter_add(y, dim, index, source);
-  return record(
-      "scatter_add", {x, source}, y, save(index), [](const Tensor& g, const Saved&) { return g; },
-      [dim](const Tensor& g, const Saved& s) { return unchecked_gather(g, dim, s[0]); });
+  return record("scatter_add", {x, source}, y, save(index), unchanged,
+                [dim](const Tensor& g, const Saved& s) { return unchecked_gather(g, dim, s[0]); });
 }
 
 // Every element of x receives the gradients of all places it was read into.

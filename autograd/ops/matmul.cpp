@@ -104,7 +104,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   return record(
       "linear", {x, weight, bias}, y, save(x, weight), [](const Tensor& g, const Saved& s) { return matmul(g, s[1]); },
       [](const Tensor& g, const Saved& s) { return product(transposed(as_row(g)), as_row(s[0]), s[1].shape()); },
-      [](const Tensor& g) { return g; });
+      unchanged);
 }
 
 }  // namespace unroll

@@ -10,18 +10,16 @@
 namespace unroll {
 namespace {
 
-// The shape as (outer, n, inner) around dimension `dim`; a scalar's is (1, 1, 1).
-kernels::Extent extent_around(const Shape& shape, std::size_t dim) {
-  kernels::Extent e{1, 1, 1};
-  for (std::size_t d = 0; d < shape.size(); ++d) (d < dim ? e.outer : d == dim ? e.n : e.inner) *= shape[d];
-  return e;
+template <class T>
+T* pointer(const Tensor& x) {
+  return x.defined() ? x.data<T>() : nullptr;
 }
 
 }  // namespace
 
 /// y = softmax x.   dx = y·(g − Σ g·y)
 Tensor softmax(const Tensor& x, std::int64_t dim) {
-  kernels::Extent extent = extent_around(x.shape(), wrap_dim("softmax", dim, x.shape().size()));
+  kernels::Extent extent = kernels::extent_around(x.shape(), wrap_dim("softmax", dim, x.shape().size()));
   Tensor y = empty_like(x), in = kernels::contiguous(x);
   dispatch_float("softmax", x.dtype(), [&]<class T>() { kernels::softmax(y.data<T>(), in.data<T>(), extent); });
   return record("softmax", {x}, y, save(y),
@@ -30,7 +28,7 @@ Tensor softmax(const Tensor& x, std::int64_t dim) {
 
 /// y = log_softmax x.   dx = g − eʸ·Σ g
 Tensor log_softmax(const Tensor& x, std::int64_t dim) {
-  kernels::Extent extent = extent_around(x.shape(), wrap_dim("log_softmax", dim, x.shape().size()));
+  kernels::Extent extent = kernels::extent_around(x.shape(), wrap_dim("log_softmax", dim, x.shape().size()));
   Tensor y = empty_like(x), in = kernels::contiguous(x);
   dispatch_float("log_softmax", x.dtype(), [&]<class T>() { kernels::log_softmax(y.data<T>(), in.data<T>(), extent); });
   return record("log_softmax", {x}, y, save(y),
@@ -48,9 +46,8 @@ void layer_norm_backward(Gradients g, const Saved& s, std::span<Tensor> dx) {
     if (s.needs(i)) dx[i] = zeros_like(s[i]);
   std::int64_t rows = s[3].numel(), n = rows > 0 ? x.numel() / rows : 0;
   dispatch_float("layer_norm", x.dtype(), [&]<class T>() {
-    auto pointer = [](const Tensor& t) { return t.defined() ? t.data<T>() : nullptr; };
-    kernels::layer_norm_backward(pointer(dx[0]), pointer(dx[1]), pointer(dx[2]), dy.data<T>(), x.data<T>(),
-                                 s[3].data<T>(), s[4].data<T>(), pointer(weight), rows, n);
+    kernels::layer_norm_backward(pointer<T>(dx[0]), pointer<T>(dx[1]), pointer<T>(dx[2]), dy.data<T>(), x.data<T>(),
+                                 s[3].data<T>(), s[4].data<T>(), pointer<T>(weight), rows, n);
   });
 }
 
@@ -88,9 +85,8 @@ Tensor layer_norm(const Tensor& x, const Shape& normalized_shape, const Tensor& 
   Tensor in = kernels::contiguous(x), w = weight.defined() ? kernels::contiguous(weight) : weight,
          b = bias.defined() ? kernels::contiguous(bias) : bias;
   dispatch_float("layer_norm", x.dtype(), [&]<class T>() {
-    auto pointer = [](const Tensor& t) { return t.defined() ? t.data<T>() : nullptr; };
-    kernels::layer_norm(y.data<T>(), centre.data<T>(), rstd.data<T>(), in.data<T>(), pointer(w), pointer(b), rows, n,
-                        eps);
+    kernels::layer_norm(y.data<T>(), centre.data<T>(), rstd.data<T>(), in.data<T>(), pointer<T>(w), pointer<T>(b), rows,
+                        n, eps);
   });
   record_fused("layer_norm", {x, weight, bias}, std::span(&y, 1), {centre, rstd}, layer_norm_backward, definition);
   return y;

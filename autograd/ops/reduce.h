@@ -1,8 +1,6 @@
 #pragma once
 #include <unroll/core/tensor.h>
 
-#include <limits>
-
 #pragma GCC visibility push(default)
 /// Reductions of float32 and float64 tensors; sum also of int64 and bool, as Int64, amax and amin also of int64. `dims`
 /// may be negative, and an empty list means all of them; a reduced dimension disappears, or stays with size 1 if

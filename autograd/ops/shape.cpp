@@ -4,7 +4,7 @@
 #include <unroll/core/kernels/elementwise.h>
 #include <unroll/core/view.h>
 
-#include <algorithm>
+#include <utility>
 
 // Rearrangements come in pairs, each the other's gradient: transpose and transpose, squeeze and unsqueeze, slice and
 // its placing, cat and split, stack and unbind.
@@ -56,9 +56,7 @@ Tensor permute(const Tensor& x, const Shape& dims) {
 }
 
 /// The engine sums what a gradient has more than its input, so there is nothing to do here.
-Tensor expand(const Tensor& x, const Shape& shape) {
-  return record("expand", {x}, views::expand(x, shape), [](const Tensor& g) { return g; });
-}
+Tensor expand(const Tensor& x, const Shape& shape) { return record("expand", {x}, views::expand(x, shape), unchanged); }
 
 Tensor squeeze(const Tensor& x) {
   return record("squeeze", {x}, views::squeeze(x), [from = x.shape()](const Tensor& g) { return reshape(g, from); });
@@ -121,9 +119,9 @@ std::vector<Tensor> split(const Tensor& x, std::int64_t split_size, std::int64_t
   const std::int64_t size = x.size(dim);
   check<ValueError>(split_size > 0 || (split_size == 0 && size == 0),
                     "split: split_size {} does not divide dimension {} of shape {}", split_size, dim, x.shape());
-  Shape sizes;
-  for (std::int64_t at = 0; at < size; at += sizes.back()) sizes.push_back(std::min(split_size, size - at));
-  if (size == 0) sizes.push_back(0);
+  const std::int64_t whole = size > 0 ? (size - 1) / split_size : 0;  // pieces before the last
+  Shape sizes(static_cast<std::size_t>(whole) + 1, split_size);
+  sizes.back() = size - whole * split_size;
   return split(x, sizes, dim);
 }
 
@@ -196,7 +194,7 @@ Tensor cat(TensorList tensors, std::int64_t dim) {
   const Tensor& first = tensors[0];
   check<ShapeError>(first.dim() > 0, "cat: scalars have no dimension to follow each other in; stack them");
   const std::size_t d = wrap_dim("cat", dim, first.shape().size());
-  Shape shape = first.shape(), sizes;
+  Shape shape = first.shape(), sizes(tensors.size(), 0);
   shape[d] = 0;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const Tensor& x = tensors[i];
@@ -206,8 +204,9 @@ Tensor cat(TensorList tensors, std::int64_t dim) {
     check<ShapeError>(fits,
                       "cat: tensor {} has shape {}, which differs from the first one's {} not only in dimension {}", i,
                       x.shape(), first.shape(), dim);
-    sizes.push_back(x.shape()[d]);
-    shape[d] += sizes.back();
+    sizes[i] = x.shape()[d];
+    check<ShapeError>(!__builtin_add_overflow(shape[d], sizes[i], &shape[d]),
+                      "cat: the sizes in dimension {} add up to more than 2^63 - 1", dim);
   }
   Tensor y = empty(std::move(shape), first.dtype());
   std::int64_t at = 0;

@@ -2,11 +2,13 @@
 #include <unroll/core/kernels/elementwise.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 namespace unroll::kernels {
 
 void fill(const Tensor& x, double value) {
+  check<ValueError>(x.dtype() != DType::Int64 || std::abs(value) < 0x1p63, "fill: {} is no int64", value);
   dispatch(x.dtype(), [&]<class T>() {
     T* p = x.data<T>();
     auto v = static_cast<T>(value);

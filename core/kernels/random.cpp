@@ -68,9 +68,7 @@ struct SinCos {
 [[gnu::always_inline]] inline void box_muller_blocks(float* x, std::int64_t n, float mean, float std) {
   for (float* end = x + n / 16 * 16; x != end; x += 16) {
     float r[8];
-    for (int j = 0; j < 8; ++j) r[j] = -2.0f * log_of_unit(1.0f - x[j]);
-    for (float& one : r)
-      one = std::sqrt(one);  // apart, as it may set errno, which would keep the others from running in vectors
+    for (int j = 0; j < 8; ++j) r[j] = std::sqrt(-2.0f * log_of_unit(1.0f - x[j]));
     for (int j = 0; j < 8; ++j) {
       SinCos t = sincos(2 * std::numbers::pi_v<float> * x[j + 8]);
       x[j] = std::fma(r[j] * t.cos, std, mean);

@@ -1,4 +1,6 @@
 #pragma once
+#include <unroll/core/shape.h>
+
 #include <algorithm>
 #include <cstdint>
 
@@ -8,6 +10,13 @@ namespace unroll::kernels {
 struct Extent {
   std::int64_t outer, n, inner;
 };
+
+/// `shape` around its dimension `dim`; a scalar's is (1, 1, 1).
+inline Extent extent_around(const Shape& shape, std::size_t dim) {
+  Extent e{1, 1, 1};
+  for (std::size_t d = 0; d < shape.size(); ++d) (d < dim ? e.outer : d == dim ? e.n : e.inner) *= shape[d];
+  return e;
+}
 
 constexpr std::int64_t kLanes = 32;  // columns that are summed at a time
 constexpr std::int64_t kRows = 64;   // rows that are summed one after the other
@@ -55,8 +64,8 @@ void sum(const T* x, R* y, Extent e, F f) {
 /// y = x₀ ∘ x₁ ∘ … for an associative and commutative pick(a, b) that returns one of the two. n ≥ 1.
 template <class T, class F>
 void fold(const T* x, T* y, Extent e, F pick) {
-  if (e.inner == 1 &&
-      e.n > kLanes) {  // a row as rows of kLanes, the last one overlapping the one before: picking twice does no harm
+  if (e.inner == 1 && e.n > kLanes) {
+    // A row as rows of kLanes, the last one overlapping the one before: picking twice does no harm.
     for (std::int64_t o = 0; o < e.outer; ++o, x += e.n) {
       T lanes[kLanes];
       std::copy_n(x + e.n - kLanes, kLanes, lanes);

@@ -1,4 +1,7 @@
 // Graphs a million nodes deep on a small stack, threads that share parameters, memory that runs out.
+#include "support/gradients.h"
+#include "support/memory.h"
+
 #include <doctest/doctest.h>
 #include <pthread.h>
 #include <unroll/autograd/engine.h>
@@ -11,7 +14,6 @@
 #include <unroll/core/random.h>
 
 #include <atomic>
-#include <cmath>
 #include <exception>
 #include <functional>
 #include <thread>
@@ -19,10 +21,6 @@
 using namespace unroll;
 
 namespace {
-
-using Values = std::vector<double>;
-
-Values of(const Tensor& x) { return x.to_vector<double>(); }
 
 // Runs f in a thread with a stack of 256 KiB and raises here what it raised there.
 void on_small_stack(std::function<void()> f) {
@@ -46,14 +44,6 @@ void on_small_stack(std::function<void()> f) {
   pthread_join(thread, nullptr);
   if (raised) std::rethrow_exception(raised);
 }
-
-struct Live {
-  alloc::Counters counters = alloc::counters();
-  bool operator==(const Live& other) const {
-    return counters.live_bytes == other.counters.live_bytes && counters.live_tensors == other.counters.live_tensors &&
-           counters.live_nodes == other.counters.live_nodes;
-  }
-};
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr int kDeep = 50'000;  // each node costs several times as much; recursion would still not get far

@@ -1,3 +1,5 @@
+#include "support/gradients.h"
+
 #include <doctest/doctest.h>
 #include <unroll/autograd/engine.h>
 #include <unroll/autograd/grad_mode.h>
@@ -16,11 +18,6 @@ using namespace unroll;
 using doctest::Contains;
 
 namespace {
-
-using Values = std::vector<double>;
-
-Tensor leaf(std::initializer_list<double> values) { return tensor(values, DType::Float64).requires_grad_(); }
-Values of(const Tensor& x) { return x.to_vector<double>(); }
 
 // x.t() with its gradient.
 Tensor transposed(const Tensor& x) {
@@ -450,5 +447,23 @@ TEST_CASE("backward inside a gradient function") {
     nested(x, 100).backward();
     CHECK(of(counter.grad()) == Values{100});
     CHECK(of(x.grad()) == Values{1});
+  }
+  SUBCASE("through its own graph must retain it: it would free what is being read") {
+    bool inside = false, retain = false;
+    Tensor y = record("again", {x}, x.detach() * 3, save(x), [&](const Tensor& g, const Saved& s) {
+      const Tensor& saved = s[0];
+      if (!std::exchange(inside, true)) y.backward({.retain_graph = retain});
+      return g + saved;
+    });
+    for (bool outer : {false, true}) {
+      inside = false;
+      CHECK_THROWS_WITH_AS(y.backward({.retain_graph = outer}),
+                           Contains("again: its gradient function runs backward through its own graph"), GradError);
+      CHECK_FALSE(x.grad().defined());
+    }
+    inside = false;
+    retain = true;
+    y.backward();
+    CHECK(of(x.grad()) == Values{6});  // 1 + x, twice
   }
 }

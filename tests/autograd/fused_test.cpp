@@ -4,10 +4,10 @@
 #include <unroll/autograd/gradcheck.h>
 #include <unroll/autograd/ops/activation.h>
 #include <unroll/autograd/ops/arithmetic.h>
+#include <unroll/autograd/ops/compare.h>
 #include <unroll/autograd/ops/reduce.h>
 #include <unroll/core/random.h>
 
-#include <cmath>
 #include <functional>
 
 using namespace unroll;
@@ -60,12 +60,8 @@ Tensors some_inputs() {
 }
 
 bool close(const Tensors& a, const Tensors& b) {
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    auto p = a[i].to_vector<double>(), q = b[i].to_vector<double>();
-    for (std::size_t e = 0; e < p.size(); ++e)
-      if (!(std::abs(p[e] - q[e]) <= 1e-12 * (1 + std::abs(q[e])))) return false;
-  }
-  return a.size() == b.size();
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const Tensor& p, const Tensor& q) { return allclose(p, q, 1e-12, 1e-12); });
 }
 
 // Programs in which the inputs of a step depend on each other.

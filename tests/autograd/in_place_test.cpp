@@ -1,3 +1,5 @@
+#include "support/gradients.h"
+
 #include <doctest/doctest.h>
 #include <unroll/autograd/engine.h>
 #include <unroll/autograd/grad_mode.h>
@@ -8,7 +10,6 @@
 #include <unroll/core/random.h>
 #include <unroll/core/view.h>
 
-#include <cmath>
 #include <functional>
 
 using namespace unroll;
@@ -17,17 +18,7 @@ using doctest::Contains;
 namespace {
 
 using Tensors = std::vector<Tensor>;
-using Values = std::vector<double>;
-
-Tensor leaf(std::initializer_list<double> values) { return tensor(values, DType::Float64).requires_grad_(); }
-Values of(const Tensor& x) { return x.to_vector<double>(); }
-
-bool close(const Tensor& a, const Tensor& b) {
-  Values p = of(a), q = of(b);
-  return a.shape() == b.shape() && std::equal(p.begin(), p.end(), q.begin(), [](double v, double w) {
-           return std::abs(v - w) <= 1e-13 * std::abs(w);
-         });
-}
+bool close(const Tensor& a, const Tensor& b) { return allclose(a, b, 1e-13, 0); }
 
 }  // namespace
 

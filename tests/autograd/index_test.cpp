@@ -1,3 +1,5 @@
+#include "support/gradients.h"
+
 #include <doctest/doctest.h>
 #include <unroll/autograd/engine.h>
 #include <unroll/autograd/gradcheck.h>
@@ -15,17 +17,6 @@ using namespace unroll;
 namespace {
 
 constexpr DType f64 = DType::Float64;
-using Values = std::vector<double>;
-
-Tensor leaf(Shape shape, Generator& g) { return randn(std::move(shape), f64, g).requires_grad_(); }
-
-/// First and second derivatives of f against differences.
-template <class F>
-void check_gradients(F f, const std::vector<Tensor>& inputs) {
-  CHECK(gradcheck(f, inputs));
-  CHECK(gradgradcheck(f, inputs));
-}
-
 }  // namespace
 
 TEST_CASE("index: index_select picks slices in the order of the index") {

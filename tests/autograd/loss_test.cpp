@@ -1,3 +1,5 @@
+#include "support/gradients.h"
+
 #include <doctest/doctest.h>
 #include <unroll/autograd/engine.h>
 #include <unroll/autograd/gradcheck.h>
@@ -20,19 +22,7 @@ namespace {
 constexpr DType f64 = DType::Float64;
 constexpr double kInf = std::numeric_limits<double>::infinity();
 
-bool near(const Tensor& x, const std::vector<double>& expected) {
-  return allclose(x, reshape(from_data(expected, static_cast<std::int64_t>(expected.size())), x.shape()), 1e-13, 1e-14);
-}
-
-Tensor leaf(Shape shape, Generator& g) { return randn(std::move(shape), f64, g).requires_grad_(); }
-
 Tensor gradient(const Tensor& y, const Tensor& x) { return grad({sum(y)}, {x})[0]; }
-
-template <class F>
-void check_gradients(F f, const std::vector<Tensor>& inputs) {
-  CHECK(gradcheck(f, inputs));
-  CHECK(gradgradcheck(f, inputs));
-}
 
 /// What loss(reduction) yields for None, Mean and Sum.
 template <class Loss>

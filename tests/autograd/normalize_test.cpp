@@ -1,3 +1,5 @@
+#include "support/gradients.h"
+
 #include <doctest/doctest.h>
 #include <unroll/autograd/engine.h>
 #include <unroll/autograd/grad_mode.h>
@@ -20,12 +22,6 @@ namespace {
 
 constexpr DType f64 = DType::Float64;
 constexpr double kInf = std::numeric_limits<double>::infinity();
-
-bool near(const Tensor& x, const std::vector<double>& expected) {
-  return allclose(x, reshape(from_data(expected, static_cast<std::int64_t>(expected.size())), x.shape()), 1e-13, 1e-14);
-}
-
-Tensor leaf(Shape shape, Generator& g) { return randn(std::move(shape), f64, g).requires_grad_(); }
 
 Tensor example() { return tensor({{1.0, 2.0, 4.0}, {0.0, -1.0, 3.0}}, f64); }
 Tensor example_gradient() { return tensor({{1.0, -1.0, 2.0}, {0.5, 0.0, -2.0}}, f64); }
@@ -133,23 +129,19 @@ TEST_CASE("normalize: layer_norm's kernels compute what its definition says") {
 
 TEST_CASE("normalize: derivatives agree with differences") {
   Generator g(5);
-  auto check = [](auto f, const std::vector<Tensor>& inputs) {
-    CHECK(gradcheck(f, inputs));
-    CHECK(gradgradcheck(f, inputs));
-  };
-  check([](auto& in) { return softmax(in[0], 1); }, {leaf({2, 3, 2}, g)});
-  check([](auto& in) { return log_softmax(in[0], 0); }, {leaf({3, 2}, g)});
+  check_gradients([](auto& in) { return softmax(in[0], 1); }, {leaf({2, 3, 2}, g)});
+  check_gradients([](auto& in) { return log_softmax(in[0], 0); }, {leaf({3, 2}, g)});
   for (bool fused : {true, false}) {
     FusedMode mode(fused);
-    check(
+    check_gradients(
         [](auto& in) {
           return layer_norm(in[0], {2, 3}, in[1], in[2]);
         },
         {leaf({2, 2, 3}, g), leaf({2, 3}, g), leaf({2, 3}, g)});
-    check([](auto& in) { return layer_norm(in[0], 4); }, {leaf({3, 4}, g)});
-    check([](auto& in) { return layer_norm(in[0], 4, in[1]); }, {randn({3, 4}, f64, g), leaf(4, g)});
+    check_gradients([](auto& in) { return layer_norm(in[0], 4); }, {leaf({3, 4}, g)});
+    check_gradients([](auto& in) { return layer_norm(in[0], 4, in[1]); }, {randn({3, 4}, f64, g), leaf(4, g)});
     // The weight is computed from the input: what flows through it must count once.
-    check([](auto& in) { return layer_norm(in[0], 4, select(in[0], 0, 1)); }, {leaf({3, 4}, g)});
+    check_gradients([](auto& in) { return layer_norm(in[0], 4, select(in[0], 0, 1)); }, {leaf({3, 4}, g)});
   }
 }
 

@@ -1,5 +1,7 @@
 // The table of all recorded ops, and what each of its rows goes through. tools/check_op_table.sh asks for a row for
 // every name that is given to record. An op has several rows where it has several cases.
+#include "support/memory.h"
+
 #include <doctest/doctest.h>
 #include <unroll/unroll.h>
 
@@ -275,16 +277,13 @@ void for_all_rows(Go go) {
       std::string name = row.name + " of";
       for (const Shape& shape : shapes) name += fmt::format(" {}", shape);
       CAPTURE(name);
-      alloc::Counters before = alloc::counters();
+      Live before;
       try {
         go(row, shapes);
       } catch (const std::exception& error) {
         FAIL_CHECK(std::string(error.what()));
       }
-      alloc::Counters after = alloc::counters();
-      CHECK(after.live_nodes == before.live_nodes);
-      CHECK(after.live_tensors == before.live_tensors);
-      CHECK(after.live_bytes == before.live_bytes);
+      CHECK(Live() == before);
     }
 }
 
@@ -328,12 +327,12 @@ TEST_CASE("ops: whichever inputs require a gradient, theirs is the same; inputs 
     for (unsigned some = 0; some < 1u << in.size(); ++some) {
       CAPTURE(some);
       Tensors part = like(in, DType::Float64, some);
-      alloc::Counters before = alloc::counters();
+      Live before;
       Tensors ys = row.f.call(part);
       CHECK(close(ys, values, 0));
       if (some == 0) {
         CHECK(differentiable(ys).empty());
-        CHECK(alloc::counters().live_nodes == before.live_nodes);
+        CHECK(Live().nodes == before.nodes);
       } else if (!differentiable(ys).empty()) {
         Tensors expected;
         for (std::size_t i = 0; i < in.size(); ++i)

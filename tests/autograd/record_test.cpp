@@ -1,4 +1,7 @@
 // record, record_all, save: what is kept for backward, how it is checked, and how graphs go away.
+#include "support/gradients.h"
+#include "support/memory.h"
+
 #include <doctest/doctest.h>
 #include <unroll/autograd/engine.h>
 #include <unroll/autograd/ops/activation.h>
@@ -15,11 +18,7 @@ using doctest::Contains;
 
 namespace {
 
-using Values = std::vector<double>;
 using Program = std::function<Tensor(const Tensor&)>;
-
-Tensor leaf(std::initializer_list<double> values) { return tensor(values, DType::Float64).requires_grad_(); }
-Values of(const Tensor& x) { return x.to_vector<double>(); }
 
 // Runs y = op(h) for a computed h, changes h or y in place, and returns what backward says: "" when it has no
 // objection.
@@ -154,20 +153,17 @@ TEST_CASE("a gradient takes the dtype and shape of its input") {
 }
 
 TEST_CASE("graphs go away with their last tensor, or in backward") {
-  auto before = alloc::counters();
+  Live before;
   {
     Tensor x = leaf({1, 2});
     Tensor y = sum(exp(x * x) * tanh(x));
-    CHECK(alloc::counters().live_nodes == before.live_nodes + 5);
+    CHECK(alloc::counters().live_nodes == before.nodes + 5);
     y.backward();
     Tensor d = grad({sum(exp(x))}, {x}, {.create_graph = true})[0];
     sum(d).backward();
     Tensor dropped = exp(d) * y;
   }
-  auto after = alloc::counters();
-  CHECK(after.live_nodes == before.live_nodes);
-  CHECK(after.live_tensors == before.live_tensors);
-  CHECK(after.live_bytes == before.live_bytes);
+  CHECK(Live() == before);
 }
 
 TEST_CASE("backward frees what was saved, though the output lives on") {

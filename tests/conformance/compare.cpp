@@ -11,7 +11,7 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-/// The largest error that a kind allows, by dtype, as shared/conformance/README.md has it. 0 asks for every bit.
+/// The largest error that a kind allows, by dtype. 0 asks for every bit.
 struct Bound {
   std::string_view kind;
   double float64, float32, float32_gradient;

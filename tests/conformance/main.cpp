@@ -1,5 +1,4 @@
-// Replays PyTorch's answers: see shared/conformance/README.md, whose text of what this program does is its
-// specification.
+// Replays PyTorch's answers: README.md says what a case holds and what this program does with it.
 #include "replay.h"
 
 #include <fnmatch.h>

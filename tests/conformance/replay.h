@@ -10,7 +10,7 @@ namespace conformance {
 /// Does with the library what PyTorch did. Raises an Error, or what the library raises, where it cannot.
 Answers replay(Case& c);
 
-/// The kinds. README.md of the cases says what each holds.
+/// The kinds: README.md says what a case of each holds.
 Answers replay_module(Case& c);
 Answers replay_packed(Case& c);
 Answers replay_dropout(Case& c);

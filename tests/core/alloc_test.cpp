@@ -1,3 +1,5 @@
+#include "support/memory.h"
+
 #include <doctest/doctest.h>
 #include <unroll/core/alloc.h>
 #include <unroll/core/print.h>
@@ -14,32 +16,8 @@
 
 using namespace unroll;
 
-namespace {
-
-thread_local std::int64_t allowed = std::numeric_limits<std::int64_t>::max();
-
-// While it lives, this thread's allocations fail after `n` of them.
-struct FailAfter {
-  explicit FailAfter(std::int64_t n) {
-    allowed = n;
-    alloc::set_hook([](std::size_t) noexcept { return allowed-- > 0; });
-  }
-  ~FailAfter() {
-    alloc::set_hook(nullptr);
-    allowed = std::numeric_limits<std::int64_t>::max();
-  }
-};
-
-void check_same(const alloc::Counters& a, const alloc::Counters& b) {
-  CHECK(a.live_bytes == b.live_bytes);
-  CHECK(a.live_tensors == b.live_tensors);
-  CHECK(a.live_nodes == b.live_nodes);
-}
-
-}  // namespace
-
 TEST_CASE("alloc: blocks are aligned, their own, and as long as was asked for") {
-  alloc::Counters before = alloc::counters();
+  Live before;
   std::vector<std::pair<unsigned char*, std::size_t>> blocks;
   for (std::size_t bytes : std::initializer_list<std::size_t>{0, 1, 63, 64, 65, 128, 255, 256, 257, 320, 321, 511, 512,
                                                               513, 1000, 4095, 4096, 4097, 100000})
@@ -56,9 +34,9 @@ TEST_CASE("alloc: blocks are aligned, their own, and as long as was asked for") 
     CHECK(intact);
     alloc::deallocate(block, bytes);
   }
-  check_same(alloc::counters(), before);
+  CHECK(Live() == before);
   alloc::deallocate(nullptr, 100);
-  check_same(alloc::counters(), before);
+  CHECK(Live() == before);
 }
 
 TEST_CASE("alloc: what is counted is at least what was asked for, and little more") {
@@ -81,13 +59,13 @@ TEST_CASE("alloc: what is counted is at least what was asked for, and little mor
 }
 
 TEST_CASE("alloc: sizes beyond any memory") {
-  alloc::Counters before = alloc::counters();
+  Live before;
   for (std::size_t bytes : {std::size_t{1} << 47, std::numeric_limits<std::size_t>::max()})
     CHECK_THROWS_AS(alloc::allocate(bytes), OutOfMemory);
   CHECK_THROWS_AS(empty({std::int64_t{1} << 50}), std::bad_alloc);
   CHECK_THROWS_AS(empty({std::int64_t{1} << 62}), ShapeError);  // 2^64 bytes
   CHECK_THROWS_AS(views::expand(zeros({1}), {std::int64_t{1} << 62, 4}), ShapeError);
-  check_same(alloc::counters(), before);
+  CHECK(Live() == before);
   try {
     alloc::allocate(std::size_t{1} << 47);
   } catch (const std::bad_alloc& error) {
@@ -115,21 +93,21 @@ TEST_CASE("alloc: a freed block serves the next of its size; trim gives back all
 #endif
 
 TEST_CASE("alloc: counters return to where they were, from whichever thread blocks are freed") {
-  alloc::Counters before = alloc::counters();
+  Live before;
   {
     Tensor x = ones({100, 100}), y = views::transpose(x, 0, 1), z = x;
     alloc::Counters now = alloc::counters();
-    CHECK(now.live_tensors == before.live_tensors + 2);  // z is the same tensor as x
-    CHECK(now.live_bytes >= before.live_bytes + 40000);
+    CHECK(now.live_tensors == before.tensors + 2);  // z is the same tensor as x
+    CHECK(now.live_bytes >= before.bytes + 40000);
     std::thread([taken = std::move(x), view = std::move(y)]() mutable { taken = Tensor(), view = Tensor(); }).join();
     CHECK(z.to_vector<float>() == std::vector<float>(10000, 1));
   }
-  check_same(alloc::counters(), before);
+  CHECK(Live() == before);
   Tensor made_elsewhere;
   std::thread([&] { made_elsewhere = rand({1000}); }).join();
-  CHECK(alloc::counters().live_tensors == before.live_tensors + 1);
+  CHECK(alloc::counters().live_tensors == before.tensors + 1);
   made_elsewhere = Tensor();
-  check_same(alloc::counters(), before);
+  CHECK(Live() == before);
 }
 
 TEST_CASE("alloc: when any one allocation fails, it is as if nothing had been begun") {
@@ -185,7 +163,7 @@ TEST_CASE("alloc: when any one allocation fails, it is as if nothing had been be
             }},
        }) {
     CAPTURE(row.name);
-    alloc::Counters before = alloc::counters();
+    Live before;
     int failed = 0;
     for (bool done = false; !done; failed += !done) {
       CAPTURE(failed);
@@ -195,14 +173,14 @@ TEST_CASE("alloc: when any one allocation fails, it is as if nothing had been be
         row.make();
         done = true;
       } catch (const OutOfMemory&) {}
-      check_same(alloc::counters(), before);
+      CHECK(Live() == before);
     }
     CHECK(failed > 0);
   }
 }
 
 TEST_CASE("alloc: threads that hand each other tensors") {
-  alloc::Counters before = alloc::counters();
+  Live before;
   std::vector<Tensor> passed(200);
   auto fill = [&](std::size_t from) {
     for (std::size_t i = from; i < passed.size(); i += 2) passed[i] = full({static_cast<std::int64_t>(i)}, 1);
@@ -215,5 +193,5 @@ TEST_CASE("alloc: threads that hand each other tensors") {
   for (std::thread* t : {&a, &b, &c, &d}) t->join();
   CHECK(views_of_one().body().storage->views == 0);
   std::thread([&] { passed.clear(); }).join();
-  CHECK(alloc::counters().live_tensors == before.live_tensors + 1);
+  CHECK(alloc::counters().live_tensors == before.tensors + 1);
 }

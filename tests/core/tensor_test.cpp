@@ -2,6 +2,7 @@
 #include <unroll/core/tensor.h>
 #include <unroll/core/view.h>
 
+#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -49,7 +50,8 @@ TEST_CASE("Tensor: what it says of itself") {
 }
 
 TEST_CASE("Tensor: handles share, tensors do not") {
-  Tensor x = zeros({3}), same = x, other = zeros({3});
+  Tensor x = zeros({3}), same, other = zeros({3});
+  same = x;
   CHECK(same.is_same(x));
   CHECK_FALSE(other.is_same(x));
   CHECK(same.shares_memory(x));
@@ -80,6 +82,8 @@ TEST_CASE("factories: constant ones") {
   CHECK(ones({3}, DType::Float64).to_vector<double>() == Doubles(3, 1));
   CHECK(full({2}, 7, DType::Int64).to_vector<std::int64_t>() == Ints{7, 7});
   CHECK(full({2}, 1, DType::Bool).to_vector<bool>() == Bools{true, true});
+  for (double value : Doubles{NAN, -HUGE_VAL, 1e19})
+    CHECK_THROWS_WITH_AS(full({2}, value, DType::Int64), doctest::Contains("is no int64"), ValueError);
   CHECK(scalar(2).shape() == Shape{});
   CHECK(scalar(2).to_vector<float>() == Floats{2});
   CHECK(empty({2, 0, 3}).numel() == 0);
@@ -147,6 +151,10 @@ TEST_CASE("factories: from data") {
   CHECK(tensor({true, false}).to_vector<bool>() == Bools{true, false});
   CHECK(tensor({{1., 2.}, {3., 4.}, {5., 6.}}).shape() == Shape{3, 2});
   CHECK(tensor({{1, 2}, {3, 4}}).to_vector<std::int64_t>() == Ints{1, 2, 3, 4});
+  CHECK(tensor({{1.}, {2.}}).shape() == Shape{2, 1});
+  CHECK(tensor({1LL, 2LL}).to_vector<std::int64_t>() == Ints{1, 2});
+  CHECK(tensor({{1L}, {2L}}).shape() == Shape{2, 1});
+  static_assert(!Literal<std::size_t>);  // refused by the compiler, not by the linker
   CHECK_THROWS_WITH_AS(tensor({{1, 2}, {3}}), doctest::Contains("rows of 2 and 1 elements"), ShapeError);
 }
 

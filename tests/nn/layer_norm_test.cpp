@@ -18,6 +18,7 @@ TEST_CASE("layer_norm: torch's numbers") {
 }
 
 TEST_CASE("layer_norm: options and printing") {
+  CHECK(nn::LayerNorm({4}).normalized_shape == Shape{4});
   CHECK(nn::to_string(nn::LayerNorm(4)) == "LayerNorm((4,), eps=1e-05, elementwise_affine=True, bias=True)");
   nn::LayerNorm weight_only({2, 3}, {.eps = 0.5, .bias = false});
   CHECK(weight_only.parameters().size() == 1);

@@ -120,4 +120,8 @@ TEST_CASE("lstm_cell: call errors") {
   cell.weight_hh = zeros({12, 4});
   CHECK_THROWS_WITH_AS(cell(x), Contains("weight_hh has been replaced by one of shape (12, 4), expected (16, 4)"),
                        ShapeError);
+  nn::LSTMCell projected(3, 4, {.proj_size = 2});
+  projected.weight_hr = zeros({3, 4});
+  CHECK_THROWS_WITH_AS(projected(x), Contains("weight_hr has been replaced by one of shape (3, 4), expected (2, 4)"),
+                       ShapeError);
 }

@@ -4,6 +4,7 @@
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/compare.h>
 #include <unroll/autograd/ops/reduce.h>
+#include <unroll/autograd/ops/shape.h>
 #include <unroll/core/random.h>
 #include <unroll/nn/dropout.h>
 #include <unroll/nn/linear.h>
@@ -100,6 +101,10 @@ TEST_CASE("module: add refuses names that would not be found again, and tensors 
   CHECK_THROWS_WITH_AS(module.add("b.c", b), doctest::Contains("\"b.c\" contains '.'"), ValueError);
   nn::Dropout child;
   CHECK_THROWS_AS(module.add("a", child), ValueError);
+  CHECK_THROWS_WITH_AS(module.add("self", module), "add: \"self\" contains the Bare that it is added to", ValueError);
+  Bare parent;
+  parent.add("module", module);
+  CHECK_THROWS_AS(module.add("parent", parent), ValueError);
   Tensor computed = a * 2;
   CHECK_THROWS_WITH_AS(module.add("b", computed), doctest::Contains("\"b\" was computed"), ValueError);
   Tensor integer = zeros(1, DType::Int64);
@@ -122,6 +127,12 @@ TEST_CASE("module: members of another module appear as its own") {
   module.add("scale", tensor);
   module.eval();
   CHECK_FALSE(inner.dropout.training());
+
+  Bare outer;
+  outer.add_members_of(module, "_reverse");
+  CHECK(names(outer.state_dict()) == Names{"scale_reverse", "scale_l0_reverse", "steps_l0_reverse",
+                                           "head_l0_reverse.weight", "head_l0_reverse.bias"});
+  CHECK(outer.named_children()[0].first == "head_l0_reverse");
 }
 
 TEST_CASE("module: train and eval reach all within") {
@@ -166,6 +177,9 @@ TEST_CASE("module: requires_grad_ and zero_grad") {
   model.zero_grad(false);
   CHECK(equal(grad, zeros({2, 3})));
   CHECK(model.head.weight.grad().is_same(grad));
+  model.head.weight.set_grad(expand(ones({1, 1}), {2, 3}));  // cannot be written in place
+  model.zero_grad(false);
+  CHECK(equal(model.head.weight.grad(), zeros({2, 3})));
   model.zero_grad();
   for (const Tensor& p : model.parameters()) CHECK_FALSE(p.grad().defined());
 
@@ -225,6 +239,15 @@ TEST_CASE("module: load_state_dict lists everything that is wrong and changes no
   CHECK(keys.missing_keys == Names{"steps", "head.weight", "head.bias"});
   CHECK(keys.unexpected_keys == Names{"tail.bias"});
   CHECK(equal(model.scale.detach(), full(3, 9)));
+}
+
+TEST_CASE("module: load_state_dict changes nothing if one tensor cannot be written") {
+  nn::Linear layer(2, 3);
+  layer.bias = expand(ones(1), 3).requires_grad_();
+  Tensor before = layer.weight.detach().clone();
+  CHECK_THROWS_WITH_AS(layer.load_state_dict({{"weight", zeros({3, 2})}, {"bias", zeros(3)}}),
+                       doctest::Contains("load_state_dict: elements of the expanded tensor"), ValueError);
+  CHECK(equal(layer.weight, before));
 }
 
 TEST_CASE("module: prints as torch prints") {

@@ -26,6 +26,8 @@ TEST_CASE("sequential: is its modules one after the other") {
   CHECK(state[2].first == "2.weight");
   CHECK_THROWS_WITH_AS(net[3], "sequential: index 3 is outside its 3 modules", IndexError);
   CHECK_THROWS_AS(net.append(std::unique_ptr<nn::Linear>()), ValueError);
+  CHECK_THROWS_WITH_AS(net.append("Tanh", nullptr), "sequential: expected a function \"Tanh\", got a null pointer",
+                       ValueError);
 }
 
 TEST_CASE("sequential: nests, prints and switches modes") {
