@@ -25,7 +25,7 @@ TEST_CASE("dropout: drops while training, and only then") {
 TEST_CASE("dropout: p is a probability") {
   CHECK_THROWS_WITH_AS(nn::Dropout(1.5), "dropout: p must be in [0, 1], got 1.5", ValueError);
   CHECK_THROWS_AS(nn::Dropout(-0.1), ValueError);
-  CHECK_THROWS_AS(nn::Dropout(std::numeric_limits<double>::quiet_NaN()), ValueError);
+  CHECK_THROWS_AS(nn::Dropout{std::numeric_limits<double>::quiet_NaN()}, ValueError);
   CHECK(equal(nn::Dropout(1)(ones(3)), zeros(3)));
   CHECK(nn::to_string(nn::Dropout(1)) == "Dropout(p=1.0, inplace=False)");
 }
