@@ -200,9 +200,8 @@ class Pass {
 
   void step(Node& node, std::span<const Tensor> grad_out, Running& running) {
     check<GradError>(!node.freed(),
-                     "{}: backward through the graph a second time: what it needs was freed by the first; pass "
-                     "retain_graph = true there, "
-                     "or detach() what is carried over from an earlier step",
+                     "{}: backward through the graph a second time: what it needs was freed by the first; "
+                     "pass retain_graph = true there, or detach() what is carried over from an earlier step",
                      node.name());
     for (const Running* r = running.outer; r && !keep_graph_; r = r->outer)
       check<GradError>(r->node != &node,

@@ -41,7 +41,15 @@ void Module::add(std::string name, Module& module) {
 }
 
 void Module::add_members_of(Module& module, std::string suffix) {
-  for (const Member& m : module.members_) check_name(m.name + suffix);
+  auto check_names = [this](const auto& self, const Module& within, const std::string& ending) -> void {
+    for (const Member& m : within.members_) {
+      if (m.merged)
+        self(self, *m.module, m.name + ending);
+      else
+        check_name(m.name + ending);
+    }
+  };
+  check_names(check_names, module, suffix);
   members_.push_back({std::move(suffix), nullptr, &module, Kind::Parameter, true});
 }
 
@@ -49,9 +57,10 @@ void Module::visit(const std::string& prefix, const std::string& suffix, const V
   for (Kind kind : {Kind::Parameter, Kind::Buffer})
     for (const Member& m : members_)
       if (m.tensor && m.kind == kind && m.tensor->defined()) f(prefix + m.name + suffix, *m.tensor, kind);
-  for (const Member& m : members_)
-    if (m.module)
-      m.merged ? m.module->visit(prefix, m.name + suffix, f) : m.module->visit(prefix + m.name + suffix + '.', "", f);
+  for (const Member& m : members_) {
+    if (m.module && m.merged) m.module->visit(prefix, m.name + suffix, f);
+    if (m.module && !m.merged) m.module->visit(prefix + m.name + suffix + '.', "", f);
+  }
 }
 
 NamedTensors Module::unique(Kind kind) const {

@@ -133,6 +133,11 @@ TEST_CASE("module: members of another module appear as its own") {
   CHECK(names(outer.state_dict()) == Names{"scale_reverse", "scale_l0_reverse", "steps_l0_reverse",
                                            "head_l0_reverse.weight", "head_l0_reverse.bias"});
   CHECK(outer.named_children()[0].first == "head_l0_reverse");
+
+  Bare lifted, twice;  // names that are merged at two levels are checked as well
+  lifted.add_members_of(inner, "_l0");
+  twice.add_members_of(lifted, "_reverse");
+  CHECK_THROWS_AS(twice.add_members_of(lifted, "_reverse"), ValueError);
 }
 
 TEST_CASE("module: train and eval reach all within") {
