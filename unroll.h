@@ -13,10 +13,13 @@
 #include <unroll/core/tensor.h>
 #include <unroll/core/view.h>
 
+#include <unroll/autograd/anomaly.h>
 #include <unroll/autograd/engine.h>
+#include <unroll/autograd/function.h>
 #include <unroll/autograd/fused.h>
 #include <unroll/autograd/grad_mode.h>
 #include <unroll/autograd/gradcheck.h>
+#include <unroll/autograd/hooks.h>
 #include <unroll/autograd/node.h>
 #include <unroll/autograd/record.h>
 
@@ -35,13 +38,18 @@
 #include <unroll/nn/clip_grad.h>
 #include <unroll/nn/dropout.h>
 #include <unroll/nn/embedding.h>
+#include <unroll/nn/gru.h>
+#include <unroll/nn/gru_cell.h>
 #include <unroll/nn/init.h>
 #include <unroll/nn/layer_norm.h>
 #include <unroll/nn/linear.h>
 #include <unroll/nn/lstm.h>
 #include <unroll/nn/lstm_cell.h>
 #include <unroll/nn/module.h>
+#include <unroll/nn/packed_sequence.h>
 #include <unroll/nn/recurrent.h>
+#include <unroll/nn/rnn.h>
+#include <unroll/nn/rnn_cell.h>
 #include <unroll/nn/rnn_cell_base.h>
 #include <unroll/nn/sequential.h>
 

@@ -3,18 +3,39 @@
 
 #include <algorithm>
 
-namespace unroll::nn::detail {
+namespace unroll::nn {
+
+namespace {
+thread_local NamedTensors* t_notes = nullptr;
+}
+
+const Tensor& note(const char* name, const Tensor& value) {
+  if (t_notes != nullptr) t_notes->emplace_back(name, value);
+  return value;
+}
+
+namespace detail {
+
+NoteScope::NoteScope(NamedTensors* notes) noexcept : outer_(std::exchange(t_notes, notes)) {}
+NoteScope::~NoteScope() { t_notes = outer_; }
 
 Shape CallRules::state_lead(const Tensor& x) const {
   Shape lead = leading;
-  if (x.dim() == batched_rank) lead.push_back(x.shape()[static_cast<std::size_t>(batch_dim)]);
+  if (sequences)
+    lead.push_back(*sequences);
+  else if (x.dim() == batched_rank)
+    lead.push_back(x.shape()[static_cast<std::size_t>(batch_dim)]);
   return lead;
 }
 
 void check_call(const CallRules& rules, const Tensor& x, std::span<const Tensor* const> state) {
-  check<ShapeError>(x.dim() == rules.batched_rank || x.dim() == rules.batched_rank - 1,
-                    "{}: expected an input of {} dimensions, or {} without a batch, got {} in shape {}", rules.op,
-                    rules.batched_rank, rules.batched_rank - 1, x.dim(), x.shape());
+  if (rules.sequences)
+    check<ShapeError>(x.dim() == 2, "{}: expected packed data of 2 dimensions, got {} in shape {}", rules.op, x.dim(),
+                      x.shape());
+  else
+    check<ShapeError>(x.dim() == rules.batched_rank || x.dim() == rules.batched_rank - 1,
+                      "{}: expected an input of {} dimensions, or {} without a batch, got {} in shape {}", rules.op,
+                      rules.batched_rank, rules.batched_rank - 1, x.dim(), x.shape());
 
   bool given = std::ranges::any_of(state, [](const Tensor* s) { return s->defined(); });
   Shape expected = rules.state_lead(x);
@@ -43,4 +64,5 @@ void check_call(const CallRules& rules, const Tensor& x, std::span<const Tensor*
                       state[i]->dtype(), dtype);
 }
 
-}  // namespace unroll::nn::detail
+}  // namespace detail
+}  // namespace unroll::nn

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <concepts>
+#include <functional>
 #include <tuple>
 
 #pragma GCC visibility push(default)
@@ -26,12 +27,21 @@ concept CellState = std::same_as<S, Tensor> ||
 /// Module with `cell(x, state) → state`, made from (input_size, hidden_size, …); Recurrent lifts it into a layer. It
 /// may have
 ///   Shape state_widths() const       the width of each tensor of its state, where it is not hidden_size
-///   static constexpr const char* kLayer    what the layer's errors begin with: "lstm"
+///   begin(const State& start) const → step(x, state) → state    what to draw or prepare once a sequence; `start` is
+///       its complete state, and later x may have fewer rows, the first ones (packed sequences that have ended)
+///   static constexpr const char* kLayer     what the layer's errors begin with: "lstm"
+///   static constexpr std::array kGates = {"i", "f", "g", "o"}    what the blocks of hidden_size rows of its parameters
+///       are
+/// and should note() what is worth seeing of a step.
 template <class C>
 concept Cell = std::derived_from<C, Module> && CellState<typename C::State> &&
     requires(const C& cell, const Tensor& x, const typename C::State& state) {
   { cell(x, state) } -> std::convertible_to<typename C::State>;
 };
+
+/// For a cell's equations, `Tensor r = note("r", sigmoid(…))`: hands the value to whoever traces this step
+/// (Recurrent::trace), and returns it.
+const Tensor& note(const char* name, const Tensor& value);
 
 // -- A state's tensors
 
@@ -70,14 +80,20 @@ S detach(const S& state) {
   return map_state(state, [](const Tensor& s) { return s.detach(); });
 }
 
-/// States (…) → their tensors stacked, (K, …).
-template <CellState S>
-S stack_states(const std::vector<S>& states) {
+/// The state whose tensors are f({those of the same place in all states}).
+template <CellState S, class F>
+S combine_states(const std::vector<S>& states, F f) {
   return make_state<S>([&](std::size_t i) {
     std::vector<Tensor> tensors;
     for (const S& state : states) tensors.push_back(*state_tensors(state)[i]);
-    return stack(tensors);
+    return f(tensors);
   });
+}
+
+/// States (…) → their tensors stacked, (K, …).
+template <CellState S>
+S stack_states(const std::vector<S>& states) {
+  return combine_states(states, [](const std::vector<Tensor>& tensors) { return stack(tensors); });
 }
 
 /// The output of a cell that has just stepped to `state`.
@@ -87,15 +103,46 @@ const Tensor& output_of(const S& state) {
 }
 
 namespace detail {
+/// The width of each tensor of a cell's state.
+template <Cell C>
+Shape state_widths(const C& cell, std::int64_t hidden_size) {
+  if constexpr (requires { cell.state_widths(); })
+    return cell.state_widths();
+  else
+    return Shape(state_size<typename C::State>, hidden_size);
+}
+
+/// What steps `cell` through one sequence from `start`.
+template <Cell C>
+auto begin(const C& cell, const typename C::State& start) {
+  if constexpr (requires { cell.begin(start); })
+    return cell.begin(start);
+  else
+    return std::cref(cell);
+}
+
+/// While it lives, what this thread's cells note() is appended to `notes`.
+class NoteScope {
+ public:
+  explicit NoteScope(NamedTensors* notes) noexcept;
+  ~NoteScope();
+  NoteScope(const NoteScope&) = delete;
+  NoteScope& operator=(const NoteScope&) = delete;
+
+ private:
+  NamedTensors* outer_;
+};
+
 /// What a cell or a layer of them expects of its arguments.
 struct CallRules {
-  const char* op;              // the first word of every error
-  std::int64_t input_size;     // the last dimension of x
-  std::int64_t batched_rank;   // the rank of x with a batch; one less without
-  std::int64_t batch_dim;      // of x, if it has one
-  Shape leading;               // of each state tensor: (L·D) in a layer, () in a cell
-  Shape widths;                // the last dimension of each state tensor
-  std::optional<DType> dtype;  // of the parameters
+  const char* op;                              // the first word of every error
+  std::int64_t input_size;                     // the last dimension of x
+  std::int64_t batched_rank;                   // the rank of x with a batch; one less without
+  std::int64_t batch_dim;                      // of x, if it has one
+  Shape leading;                               // of each state tensor: (L·D) in a layer, () in a cell
+  Shape widths;                                // the last dimension of each state tensor
+  std::optional<DType> dtype;                  // of the parameters
+  std::optional<std::int64_t> sequences = {};  // how many x packs; it has no batch dimension then
   /// The shape of each state tensor but for its width.
   Shape state_lead(const Tensor& x) const;
 };

@@ -5,11 +5,7 @@ namespace unroll::nn {
 template class Recurrent<LSTMCell>;
 
 LSTM::LSTM(std::int64_t input_size_, std::int64_t hidden_size_, const LSTMOptions& options)
-    : Recurrent(input_size_, hidden_size_,
-                {.num_layers = options.num_layers,
-                 .batch_first = options.batch_first,
-                 .dropout = options.dropout,
-                 .bidirectional = options.bidirectional},
+    : Recurrent(input_size_, hidden_size_, detail::recurrent_options(options),
                 LSTMCellOptions{.bias = options.bias, .dtype = options.dtype, .proj_size = options.proj_size}),
       bias(options.bias), proj_size(options.proj_size) {}
 

@@ -25,18 +25,25 @@ LSTMCell::LSTMCell(std::int64_t input_size_, std::int64_t hidden_size_, const LS
 
 Shape LSTMCell::state_widths() const { return {output_size(hidden_size, proj_size), hidden_size}; }
 
+RNNWeights LSTMCell::weights() const {
+  RNNWeights w = RNNCellBase::weights();
+  if (proj_size > 0) check_shape("weight_hr", weight_hr, {proj_size, hidden_size});
+  w.hr = weight_hr;
+  return w;
+}
+
 LSTMState LSTMCell::operator()(const Tensor& x, const LSTMState& state) const {
-  const auto [h, c] = checked(x, state, state_widths());
-  if (proj_size > 0)
-    check<ShapeError>(weight_hr.shape() == Shape{proj_size, hidden_size},
-                      "lstm_cell: weight_hr has been replaced by one of shape {}, expected ({}, {})", weight_hr.shape(),
-                      proj_size, hidden_size);
-  Tensor gates = linear(x, weight_ih, bias_ih) + linear(h, weight_hh, bias_hh);  // (N, 4H)
+  return step(weights(), x, checked(x, state, state_widths()));
+}
+
+LSTMState LSTMCell::step(const RNNWeights& w, const Tensor& x, const LSTMState& state) const {
+  Tensor gates = linear(x, w.ih, w.bias_ih) + linear(state.h, w.hh, w.bias_hh);  // (N, 4H)
   std::vector<Tensor> block = split(gates, Shape(4, hidden_size), -1);
-  Tensor i = sigmoid(block[0]), f = sigmoid(block[1]), g = tanh(block[2]), o = sigmoid(block[3]);
-  Tensor c_next = f * c + i * g;
-  Tensor h_next = o * tanh(c_next);
-  return {proj_size > 0 ? linear(h_next, weight_hr) : h_next, c_next};
+  Tensor i = note("i", sigmoid(block[0])), f = note("f", sigmoid(block[1]));
+  Tensor g = note("g", tanh(block[2])), o = note("o", sigmoid(block[3]));
+  Tensor c = f * state.c + i * g;
+  Tensor h = o * tanh(c);
+  return {w.hr.defined() ? linear(h, w.hr) : h, c};
 }
 
 }  // namespace unroll::nn

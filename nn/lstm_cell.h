@@ -29,12 +29,16 @@ class LSTMCell : public RNNCellBase {
  public:
   using State = LSTMState;
   static constexpr const char* kLayer = "lstm";
+  static constexpr std::array kGates = {"i", "f", "g", "o"};
 
   /// Raises ValueError for a negative size and unless proj_size is less than hidden_size, or 0.
   LSTMCell(std::int64_t input_size, std::int64_t hidden_size, const LSTMCellOptions& options = {});
 
   /// Raises ShapeError or DTypeError when x or the state do not fit, ValueError when only one of h and c is given.
   LSTMState operator()(const Tensor& x, const LSTMState& state = {}) const;
+  /// The equations, of arguments that fit. Notes i, f, g, o.
+  LSTMState step(const RNNWeights& w, const Tensor& x, const LSTMState& state) const;
+  RNNWeights weights() const;
   Shape state_widths() const;
 
   const std::int64_t proj_size;

@@ -3,10 +3,31 @@
 
 namespace unroll::nn {
 
+namespace detail {
+
+std::vector<Tensor> StepLayout::split(const Tensor& x) const {
+  return packed == nullptr ? unbind(x) : unroll::split(x, Shape(std::span(*packed)));
+}
+
+Tensor StepLayout::join(const std::vector<Tensor>& steps, std::int64_t features, DType dtype) const {
+  if (!steps.empty()) return packed == nullptr ? stack(steps) : cat(steps);
+  return zeros(packed == nullptr ? Shape{0, batch, features} : Shape{0, features}, dtype);
+}
+
+void check_done(const CallRules& rules, const Tensor& x, const Tensor& done) {
+  check<DTypeError>(done.dtype() == DType::Bool, "{}: done must be bool, got {}", rules.op, done.dtype());
+  const Shape expected(std::span(x.shape().begin(), x.shape().size() - 1));
+  check<ShapeError>(done.shape() == expected, "{}: done has shape {}, expected {}, one for each step of each sequence",
+                    rules.op, done.shape(), expected);
+}
+
+}  // namespace detail
+
 RecurrentBase::RecurrentBase(const char* op, std::int64_t input_size_, std::int64_t hidden_size_,
                              const RecurrentOptions& options)
     : input_size(input_size_), hidden_size(hidden_size_), num_layers(options.num_layers),
-      batch_first(options.batch_first), dropout(options.dropout), bidirectional(options.bidirectional), op_(op) {
+      batch_first(options.batch_first), dropout(options.dropout), bidirectional(options.bidirectional),
+      allow_empty(options.allow_empty), op_(op) {
   check<ValueError>(dropout >= 0 && dropout <= 1,
                     "{}: dropout must be in [0, 1], the probability of dropping an element, got {}", op, dropout);
   check<ValueError>(hidden_size > 0, "{}: hidden_size must be positive, got {}", op, hidden_size);
@@ -25,14 +46,18 @@ std::string RecurrentBase::suffix(std::int64_t layer, std::int64_t direction) co
   return fmt::format("_l{}{}", layer, direction == 1 ? "_reverse" : "");
 }
 
-Tensor RecurrentBase::to_time_major(const Tensor& x) const {
-  Tensor y = x.dim() == 2 ? unsqueeze(x, 1) : batch_first ? transpose(x, 0, 1) : x;
-  check<ShapeError>(y.size(0) > 0, "{}: the sequence length must be > 0, got an input of shape {}", op_, x.shape());
-  return y;
+Tensor RecurrentBase::to_time_major(const Tensor& x, std::int64_t batched) const {
+  if (!x.defined()) return x;
+  return x.dim() < batched ? unsqueeze(x, 1) : batch_first ? transpose(x, 0, 1) : x;
 }
 
 Tensor RecurrentBase::from_time_major(const Tensor& y, const Tensor& x) const {
   return x.dim() == 2 ? squeeze(y, 1) : batch_first ? transpose(y, 0, 1) : y;
+}
+
+void RecurrentBase::check_steps(std::int64_t steps) const {
+  check<ShapeError>(steps > 0 || allow_empty,
+                    "{}: the sequence length must be > 0, got 0; the option allow_empty permits it", op_);
 }
 
 std::string RecurrentBase::describe(std::int64_t proj_size, bool bias) const {

@@ -1,7 +1,12 @@
 #pragma once
+#include <unroll/autograd/ops/arithmetic.h>
+#include <unroll/autograd/ops/compare.h>
 #include <unroll/autograd/ops/dropout.h>
+#include <unroll/autograd/ops/index.h>
 #include <unroll/nn/cell.h>
+#include <unroll/nn/packed_sequence.h>
 
+#include <algorithm>
 #include <memory>
 
 #pragma GCC visibility push(default)
@@ -15,7 +20,61 @@ struct RecurrentOptions {
   /// layer.
   double dropout = 0;
   bool bidirectional = false;
+  /// Whether a sequence of no steps is allowed; the output is empty then and the state as it came.
+  bool allow_empty = false;
 };
+
+/// For one call of a layer.
+template <CellState S>
+struct CallOptions {
+  /// Bool, of x's shape without the features, for packed x (ΣB_t): where it is true a new sequence begins at that
+  /// step, and no state, forward or reverse, gets across.
+  Tensor done = {};
+  /// What a state is set to there, like the initial state; undefined for zeros.
+  S reset_to = {};
+};
+
+/// What a layer did at every step: tensors of its very graph, so that retain_grad() on one of them shows what
+/// backpropagation through time brings there.
+template <CellState S>
+struct Trace {
+  /// One step of one cell, in the rows (N, width), packed (B_t, width).
+  struct Step {
+    S state;             // after it
+    NamedTensors notes;  // what the cell noted: its gates
+  };
+  std::vector<Tensor> outputs;           // of each layer before dropout: (T, N, D·Ho), packed (ΣB_t, D·Ho)
+  std::vector<std::vector<Step>> steps;  // [l·D + d][t]
+  S state;                               // the last, as the layer returns it
+
+  /// All states of a cell: (T, N, width), packed (ΣB_t, width).
+  S states(std::int64_t layer_and_direction) const;
+};
+
+namespace detail {
+/// How the steps of a sequence lie in a tensor: (T, N, …), or packed (ΣB_t, …).
+struct StepLayout {
+  const std::vector<std::int64_t>* packed = nullptr;  // the B_t
+  std::int64_t batch = 0;                             // N, unless packed
+  /// [t] (N, …), packed (B_t, …)
+  std::vector<Tensor> split(const Tensor& x) const;
+  /// The inverse; `features` and `dtype` are those of a tensor of no steps.
+  Tensor join(const std::vector<Tensor>& steps, std::int64_t features, DType dtype) const;
+};
+
+/// The part of a built-in layer's options that does not depend on its cell.
+template <class Options>
+RecurrentOptions recurrent_options(const Options& options) {
+  return {.num_layers = options.num_layers,
+          .batch_first = options.batch_first,
+          .dropout = options.dropout,
+          .bidirectional = options.bidirectional,
+          .allow_empty = options.allow_empty};
+}
+
+/// Raises DTypeError unless `done` is Bool, ShapeError unless it has x's shape without the features.
+void check_done(const CallRules& rules, const Tensor& x, const Tensor& done);
+}  // namespace detail
 
 /// What does not depend on the cell.
 class RecurrentBase : public Module {
@@ -23,9 +82,11 @@ class RecurrentBase : public Module {
   const std::int64_t input_size, hidden_size, num_layers;
   const bool batch_first;
   const double dropout;
-  const bool bidirectional;
+  const bool bidirectional, allow_empty;
 
   std::int64_t num_directions() const noexcept { return bidirectional ? 2 : 1; }
+  /// Does nothing; here for code that comes from torch.
+  void flatten_parameters() const noexcept {}
   std::string extra_repr() const override { return describe(0, true); }
 
  protected:
@@ -35,10 +96,13 @@ class RecurrentBase : public Module {
   std::size_t index_of(std::int64_t layer, std::int64_t direction) const;
   /// "_l1_reverse": what the names of a cell's parameters end in.
   std::string suffix(std::int64_t layer, std::int64_t direction) const;
-  /// (T, N, I) of an x that has been checked; raises ShapeError when T = 0.
-  Tensor to_time_major(const Tensor& x) const;
+  /// (T, N, …) of an x, or of its mask, that has been checked; `batched` is the rank with a batch. Undefined for
+  /// undefined.
+  Tensor to_time_major(const Tensor& x, std::int64_t batched) const;
   /// Back to the layout of x.
   Tensor from_time_major(const Tensor& y, const Tensor& x) const;
+  /// Raises ShapeError for a sequence of no steps, unless they are allowed.
+  void check_steps(std::int64_t steps) const;
   std::string describe(std::int64_t proj_size, bool bias) const;
 
   const char* const op_;
@@ -50,16 +114,24 @@ class RecurrentBase : public Module {
 ///     nn::Recurrent<MGUCell> rnn(10, 20, {.num_layers = 2, .bidirectional = true});
 ///     auto [output, state] = rnn(x);
 ///
-/// x is (T, N, I), with batch_first (N, T, I), without a batch (T, I). The output has the same layout and D·Ho
-/// features, forward ones first: of the top layer, at every step. A state's tensors are (L·D, N, width), that of layer
-/// l in direction d at index l·D + d; the reverse direction starts at the last step and ends at the first. A cell's
-/// parameters appear with "_l0", "_l0_reverse", "_l1", … appended to their names.
+/// x is (T, N, I), with batch_first (N, T, I), without a batch (T, I), or a PackedSequence. The output has the same
+/// layout and D·Ho features, forward ones first: of the top layer, at every step. A state's tensors are (L·D, N,
+/// width), that of layer l in direction d at index l·D + d; the reverse direction starts at the last step and ends at
+/// the first. A cell's parameters appear with "_l0", "_l0_reverse", "_l1", … appended to their names.
+///
+/// Packed, each sequence is as if it were alone: its reverse direction starts at its own last step, its state is that
+/// after its own last one, and states are in the caller's order.
 template <Cell C>
 class Recurrent : public RecurrentBase {
  public:
   using State = typename C::State;
+  using Call = CallOptions<State>;
   struct Output {
     Tensor output;
+    State state;
+  };
+  struct PackedOutput {
+    PackedSequence output;
     State state;
   };
 
@@ -79,34 +151,30 @@ class Recurrent : public RecurrentBase {
 
   /// Raises ShapeError, DTypeError or ValueError when x or `initial` do not fit, and ShapeError for a sequence of no
   /// steps.
-  Output operator()(const Tensor& x, const State& initial = {}) const {
-    State start = detail::checked_state(rules(), x, initial);  // (L·D, N, width)
-    Tensor y = to_time_major(x);
-    if (y.dim() != x.dim()) start = map_state(start, [](const Tensor& s) { return unsqueeze(s, 1); });
-
-    std::vector<State> last;
-    for (std::int64_t layer = 0; layer < num_layers; ++layer) {
-      std::vector<Tensor> steps = unbind(y), directions;
-      for (std::int64_t direction = 0; direction < num_directions(); ++direction) {
-        auto index = static_cast<std::int64_t>(last.size());  // l·D + d
-        State state = map_state(start, [&](const Tensor& s) { return select(s, 0, index); });
-        directions.push_back(stack(run(cell(layer, direction), steps, state, direction == 1)));
-        last.push_back(std::move(state));
-      }
-      y = bidirectional ? cat(directions, 2) : directions[0];
-      if (layer + 1 < num_layers) y = unroll::dropout(y, dropout, training());
-    }
-
-    State state = stack_states(last);
-    if (y.dim() != x.dim()) state = map_state(state, [](const Tensor& s) { return squeeze(s, 1); });
-    return {from_time_major(y, x), std::move(state)};
+  Output operator()(const Tensor& x, const State& initial = {}, const Call& call = {}) const {
+    Trace<State> trace = follow(x, initial, call, false);
+    return {from_time_major(trace.outputs.back(), x), std::move(trace.state)};
+  }
+  PackedOutput operator()(const PackedSequence& x, const State& initial = {}, const Call& call = {}) const {
+    Trace<State> trace = follow(x, initial, call, false);
+    return {x.with_data(trace.outputs.back()), std::move(trace.state)};
+  }
+  /// The same computation, of which every layer's output, every state and all gates are kept. Steps and outputs are
+  /// time-major, whatever the layout of x.
+  Trace<State> trace(const Tensor& x, const State& initial = {}, const Call& call = {}) const {
+    return follow(x, initial, call, true);
+  }
+  Trace<State> trace(const PackedSequence& x, const State& initial = {}, const Call& call = {}) const {
+    return follow(x, initial, call, true);
   }
 
   /// Raises IndexError unless there are such a layer and direction (1 is the reverse).
   const C& cell(std::int64_t layer, std::int64_t direction = 0) const { return *cells_[index_of(layer, direction)]; }
   C& cell(std::int64_t layer, std::int64_t direction = 0) { return *cells_[index_of(layer, direction)]; }
   /// The features of a direction's output.
-  std::int64_t output_size() const { return widths()[0]; }
+  std::int64_t output_size() const { return state_widths()[0]; }
+  /// The width of each tensor of the state.
+  Shape state_widths() const { return detail::state_widths(*cells_.front(), hidden_size); }
   /// The parameters of each cell, in the order of the states.
   std::vector<std::vector<Tensor>> all_weights() const {
     std::vector<std::vector<Tensor>> weights;
@@ -125,32 +193,143 @@ class Recurrent : public RecurrentBase {
     else
       return "recurrent";
   }();
+  using Steps = std::vector<typename Trace<State>::Step>;
 
-  /// Outputs of one cell over the steps (N, …) of a sequence, at the index of the step each belongs to. Leaves `state`
-  /// as after the last.
-  static std::vector<Tensor> run(const C& cell, const std::vector<Tensor>& steps, State& state, bool reverse) {
-    std::vector<Tensor> outputs(steps.size());
-    for (std::size_t k = 0; k < steps.size(); ++k) {
-      std::size_t t = reverse ? steps.size() - 1 - k : k;
-      state = cell(steps[t], state);
-      outputs[t] = output_of(state);
-    }
-    return outputs;
-  }
-
-  Shape widths() const {
-    const C& cell = *cells_.front();
-    if constexpr (requires { cell.state_widths(); })
-      return cell.state_widths();
-    else
-      return Shape(state_size<State>, hidden_size);
-  }
   detail::CallRules rules() const {
-    return {op_, input_size, 3, batch_first ? 0 : 1, {num_layers * num_directions()}, widths(), dtype()};
+    return {op_, input_size, 3, batch_first ? 0 : 1, {num_layers * num_directions()}, state_widths(), dtype()};
   }
+  /// What resets set a state to, after checking `call`; nothing when there are none.
+  static State reset_state(const detail::CallRules& rules, const Tensor& x, const Call& call) {
+    if (!call.done.defined()) return {};
+    detail::check_done(rules, x, call.done);
+    return detail::checked_state(rules, x, call.reset_to);
+  }
+  template <class F>
+  static State map_defined(const State& state, F f) {
+    return map_state(state, [&](const Tensor& s) { return s.defined() ? f(s) : s; });
+  }
+
+  Trace<State> follow(const Tensor& x, const State& initial, const Call& call, bool keep) const {
+    State start = detail::checked_state(rules(), x, initial);  // (L·D, N, width)
+    State reset_to = reset_state(rules(), x, call);
+    Tensor y = to_time_major(x, 3), done = to_time_major(call.done, 2);
+    check_steps(y.size(0));
+    const bool batched = x.dim() == 3;
+    auto add_batch = [](const Tensor& s) { return unsqueeze(s, 1); };
+    if (!batched) start = map_state(start, add_batch), reset_to = map_defined(reset_to, add_batch);
+    Trace<State> trace = layers({.batch = y.size(1)}, y, done, start, reset_to, keep);
+    if (!batched) trace.state = map_state(trace.state, [](const Tensor& s) { return squeeze(s, 1); });
+    return trace;
+  }
+
+  Trace<State> follow(const PackedSequence& x, const State& initial, const Call& call, bool keep) const {
+    detail::CallRules rules = this->rules();
+    rules.sequences = x.size();
+    State start = detail::checked_state(rules, x.data(), initial);
+    State reset_to = reset_state(rules, x.data(), call);
+    check_steps(static_cast<std::int64_t>(x.batch_sizes().size()));
+    auto reorder = [](const State& state, const Tensor& order) {
+      return order.defined() ? map_defined(state, [&](const Tensor& s) { return index_select(s, 1, order); }) : state;
+    };
+    Trace<State> trace = layers({.packed = &x.batch_sizes()}, x.data(), call.done, reorder(start, x.sorted_indices()),
+                                reorder(reset_to, x.sorted_indices()), keep);
+    trace.state = reorder(trace.state, x.unsorted_indices());
+    return trace;
+  }
+
+  /// All layers over a sequence y in that layout, from `start` (L·D, N, width).
+  Trace<State> layers(const detail::StepLayout& layout, Tensor y, const Tensor& done, const State& start,
+                      const State& reset_to, bool keep) const {
+    Trace<State> trace;
+    const std::vector<Tensor> resets = done.defined() ? layout.split(done) : std::vector<Tensor>();
+    std::vector<State> last;
+    for (std::int64_t layer = 0; layer < num_layers; ++layer) {
+      const std::vector<Tensor> x = layout.split(y);
+      std::vector<Tensor> directions;
+      for (std::int64_t direction = 0; direction < num_directions(); ++direction) {
+        auto index = static_cast<std::int64_t>(last.size());  // l·D + d
+        auto of_cell = [&](const Tensor& s) { return select(s, 0, index); };
+        Run run{cell(layer, direction), x,      map_state(start, of_cell),
+                direction == 1,         resets, map_defined(reset_to, of_cell)};
+        if (keep) run.steps = &trace.steps.emplace_back(x.size());
+        last.push_back(run.go());
+        directions.push_back(layout.join(run.outputs, output_size(), y.dtype()));
+      }
+      y = bidirectional ? cat(directions, -1) : directions[0];
+      if (!keep) trace.outputs.clear();
+      trace.outputs.push_back(y);
+      if (layer + 1 < num_layers) y = unroll::dropout(y, dropout, training());
+    }
+    trace.state = stack_states(last);
+    return trace;
+  }
+
+  /// One cell's way through a sequence: the one loop over time. The state has a row for each sequence that runs at the
+  /// step, and these are the first ones, since the longest come first: forward, rows leave; in reverse, they join.
+  struct Run {
+    const C& cell;
+    const std::vector<Tensor>& x;  // [t] (B_t, I)
+    State start;                   // (N, width)
+    bool reverse;
+    const std::vector<Tensor>& resets;  // none, or [t] (B_t)
+    State reset_to;
+    Steps* steps = nullptr;
+    std::vector<Tensor> outputs = std::vector<Tensor>(x.size());  // [t], each at the step it belongs to
+
+    State go() {
+      auto step = detail::begin(cell, start);
+      std::vector<State> ended;  // rows that have left, the last rows first
+      State state = reverse ? part(start, 0, x.empty() ? 0 : x.back().size(0)) : start;
+      for (std::size_t k = 0; k < x.size(); ++k) {
+        const std::size_t t = reverse ? x.size() - 1 - k : k;
+        const std::int64_t before = rows(state), now = x[t].size(0);
+        if (now < before) {
+          ended.push_back(part(state, now, before));
+          state = part(state, 0, now);
+        }
+        if (!resets.empty() && !(reverse && k == 0)) state = reset(state, resets[reverse ? t + 1 : t]);
+        if (now > before) state = joined({state, part(start, before, now)});
+        NamedTensors notes;
+        detail::NoteScope scope(steps != nullptr ? &notes : nullptr);
+        state = step(x[t], state);
+        outputs[t] = output_of(state);
+        if (steps != nullptr) (*steps)[t] = {state, std::move(notes)};
+      }
+      if (const std::int64_t all = rows(start); reverse && rows(state) < all)
+        ended.push_back(part(start, rows(state), all));
+      if (ended.empty()) return state;
+      ended.push_back(state);
+      std::ranges::reverse(ended);
+      return joined(ended);
+    }
+
+    static std::int64_t rows(const State& state) { return output_of(state).size(0); }
+    static State part(const State& state, std::int64_t first, std::int64_t last) {
+      return map_state(state, [&](const Tensor& s) { return narrow(s, 0, first, last - first); });
+    }
+    static State joined(const std::vector<State>& parts) {
+      return combine_states(parts, [](const std::vector<Tensor>& tensors) { return cat(tensors); });
+    }
+    /// `state`, but what it is reset to in the rows where `done` (B) is true.
+    State reset(const State& state, const Tensor& done) const {
+      if (!any(done)) return state;
+      auto value = state_tensors(reset_to);
+      auto tensors = state_tensors(state);
+      return make_state<State>(
+          [&](std::size_t i) { return where(unsqueeze(done, 1), narrow(*value[i], 0, 0, done.size(0)), *tensors[i]); });
+    }
+  };
 
   std::vector<std::unique_ptr<C>> cells_;
 };
+
+template <CellState S>
+S Trace<S>::states(std::int64_t layer_and_direction) const {
+  std::vector<S> all;
+  for (const Step& step : steps.at(static_cast<std::size_t>(layer_and_direction))) all.push_back(step.state);
+  const bool packed = outputs[0].dim() == 2;
+  return combine_states(all, [&](const std::vector<Tensor>& s) { return packed ? cat(s) : stack(s); });
+}
 
 }  // namespace unroll::nn
 #pragma GCC visibility pop

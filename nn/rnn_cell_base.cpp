@@ -32,16 +32,18 @@ std::string RNNCellBase::extra_repr() const {
   return fmt::format("{}, {}{}", input_size, hidden_size, bias ? "" : ", bias=False");
 }
 
-void RNNCellBase::check_weights() const {
-  auto check_shape = [&](const char* name, const Tensor& weight, const Shape& expected) {
-    check<ShapeError>(weight.shape() == expected, "{}: {} has been replaced by one of shape {}, expected {}", op_, name,
-                      weight.shape(), expected);
-  };
+void RNNCellBase::check_shape(const char* name, const Tensor& weight, const Shape& expected) const {
+  check<ShapeError>(weight.shape() == expected, "{}: {} has been replaced by one of shape {}, expected {}", op_, name,
+                    weight.shape(), expected);
+}
+
+RNNWeights RNNCellBase::weights() const {
   std::int64_t rows = gates_ * hidden_size;
   check_shape("weight_ih", weight_ih, {rows, input_size});
   check_shape("weight_hh", weight_hh, {rows, output_size_});
   if (bias_ih.defined()) check_shape("bias_ih", bias_ih, rows);
   if (bias_hh.defined()) check_shape("bias_hh", bias_hh, rows);
+  return {weight_ih, weight_hh, bias_ih, bias_hh};
 }
 
 }  // namespace unroll::nn

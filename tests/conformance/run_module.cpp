@@ -7,19 +7,25 @@
 #include <unroll/autograd/ops/shape.h>
 #include <unroll/core/random.h>
 #include <unroll/nn/clip_grad.h>
+#include <unroll/nn/gru.h>
 #include <unroll/nn/linear.h>
 #include <unroll/nn/lstm.h>
+#include <unroll/nn/packed_sequence.h>
+#include <unroll/nn/rnn.h>
 
 #include <functional>
 
 namespace conformance {
 namespace {
 
-/// A module of any type, with one way of calling it.
+/// A module of any type, with one way of calling it. The state is nothing, h0, or h0 and c0.
 struct Model {
+  using PackedResult = std::pair<nn::PackedSequence, NamedTensors>;
   std::shared_ptr<nn::Module> module;
-  /// Outputs by name, from the input and the initial state: nothing, h0, or h0 and c0.
+  /// Outputs by name.
   std::function<NamedTensors(const Tensor& x, const std::vector<Tensor>& state)> call;
+  /// The output, and the states by name; none for a cell.
+  std::function<PackedResult(const nn::PackedSequence& x, const std::vector<Tensor>& state)> call_packed = {};
 };
 
 template <class Options>
@@ -34,6 +40,12 @@ Options module_options(Case& c) {
     c.option("bidirectional", options.bidirectional);
   }
   if constexpr (requires { options.proj_size; }) c.option("proj_size", options.proj_size);
+  if constexpr (requires { options.nonlinearity; }) {
+    std::string name = "tanh";
+    c.option("nonlinearity", name);
+    check<ValueError>(name == "tanh" || name == "relu", "nonlinearity {} is unknown", name);
+    options.nonlinearity = name == "relu" ? nn::Nonlinearity::ReLU : nn::Nonlinearity::Tanh;
+  }
   return options;
 }
 
@@ -60,11 +72,18 @@ void append(NamedTensors& outputs, const State& state, char step) {
 template <class Layer, class Options>
 Model layer(Case& c) {
   auto module = construct<Layer, Options>(c);
-  return {module, [module](const Tensor& x, const std::vector<Tensor>& initial) {
+  return {module,
+          [module](const Tensor& x, const std::vector<Tensor>& initial) {
             const auto [output, state] = (*module)(x, to_state<typename Layer::State>(initial));
             NamedTensors outputs = {{"output", output}};
             append(outputs, state, 'n');
             return outputs;
+          },
+          [module](const nn::PackedSequence& x, const std::vector<Tensor>& initial) {
+            auto [output, state] = (*module)(x, to_state<typename Layer::State>(initial));
+            NamedTensors states;
+            append(states, state, 'n');
+            return Model::PackedResult{std::move(output), std::move(states)};
           }};
 }
 
@@ -80,17 +99,16 @@ Model cell(Case& c) {
 
 Model make_model(Case& c) {
   static const std::map<std::string_view, Model (*)(Case&)> factories = {
-      {"RNN", nullptr},
+      {"RNN", layer<nn::RNN, nn::RNNOptions>},
       {"LSTM", layer<nn::LSTM, nn::LSTMOptions>},
-      {"GRU", nullptr},
-      {"RNNCell", nullptr},
+      {"GRU", layer<nn::GRU, nn::GRUOptions>},
+      {"RNNCell", cell<nn::RNNCell, nn::RNNCellOptions>},
       {"LSTMCell", cell<nn::LSTMCell, nn::LSTMCellOptions>},
-      {"GRUCell", nullptr},
+      {"GRUCell", cell<nn::GRUCell, nn::GRUCellOptions>},
   };
   const std::string name = c.option("module");
   const auto factory = factories.find(name);
   check<ValueError>(factory != factories.end(), "module {} is unknown", name);
-  check<ValueError>(factory->second != nullptr, "module {} is not in the library yet", name);
   return factory->second(c);
 }
 
@@ -98,12 +116,13 @@ Model make_model(Case& c) {
 struct Setup {
   Model model;
   NamedTensors leaves;  // input, h0, c0, param.NAME…
-  NamedTensors call() const {
-    std::vector<Tensor> state;
+  std::vector<Tensor> state() const {
+    std::vector<Tensor> tensors;
     for (const auto& [name, tensor] : leaves)
-      if (name == "h0" || name == "c0") state.push_back(tensor);
-    return model.call(leaves[0].second, state);
+      if (name == "h0" || name == "c0") tensors.push_back(tensor);
+    return tensors;
   }
+  NamedTensors call() const { return model.call(leaves[0].second, state()); }
 };
 
 Setup set_up(Case& c) {
@@ -134,8 +153,23 @@ Answers replay_dropout(Case& c) {
 }
 
 Answers replay_packed(Case& c) {
-  set_up(c);
-  throw ValueError("packed sequences are not in the library yet");
+  const Setup setup = set_up(c);
+  bool batch_first = false;
+  c.option("batch_first", batch_first);
+  const auto x = nn::pack_padded_sequence(setup.leaves[0].second, c.given("lengths"),
+                                          {.batch_first = batch_first, .enforce_sorted = false});
+  check<ValueError>(setup.model.call_packed != nullptr, "a cell takes no packed input");
+  auto [output, states] = setup.model.call_packed(x, setup.state());
+
+  NamedTensors outputs = {{"output", nn::pad_packed_sequence(output, {.batch_first = batch_first}).padded}};
+  outputs.insert(outputs.end(), states.begin(), states.end());
+  Answers answers = with_gradients(c, outputs, setup.leaves);
+  const std::vector<std::int64_t>& sizes = output.batch_sizes();
+  answers.push_back({"packed.data", output.data()});
+  answers.push_back({"packed.batch_sizes", from_data(sizes, static_cast<std::int64_t>(sizes.size()))});
+  answers.push_back({"packed.sorted_indices", output.sorted_indices()});
+  answers.push_back({"packed.unsorted_indices", output.unsorted_indices()});
+  return answers;
 }
 
 Answers replay_double(Case& c) {

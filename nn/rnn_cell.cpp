@@ -1,0 +1,27 @@
+#include <unroll/autograd/ops/activation.h>
+#include <unroll/autograd/ops/arithmetic.h>
+#include <unroll/autograd/ops/matmul.h>
+#include <unroll/nn/rnn_cell.h>
+
+namespace unroll::nn {
+
+RNNCell::RNNCell(std::int64_t input_size_, std::int64_t hidden_size_, const RNNCellOptions& options)
+    : RNNCellBase("rnn_cell", input_size_, hidden_size_, 1, hidden_size_, options.bias, options.dtype),
+      nonlinearity(options.nonlinearity) {
+  reset_parameters();
+}
+
+Tensor RNNCell::operator()(const Tensor& x, const Tensor& h) const {
+  return step(weights(), x, checked(x, h, hidden_size));
+}
+
+Tensor RNNCell::step(const RNNWeights& w, const Tensor& x, const Tensor& h) const {
+  Tensor a = linear(x, w.ih, w.bias_ih) + linear(h, w.hh, w.bias_hh);  // (N, H)
+  return nonlinearity == Nonlinearity::Tanh ? tanh(a) : relu(a);
+}
+
+std::string RNNCell::extra_repr() const {
+  return RNNCellBase::extra_repr() + (nonlinearity == Nonlinearity::ReLU ? ", nonlinearity=relu" : "");
+}
+
+}  // namespace unroll::nn
