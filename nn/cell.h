@@ -117,6 +117,10 @@ template <Cell C>
 auto begin(const C& cell, const typename C::State& start) {
   if constexpr (requires { cell.begin(start); })
     return cell.begin(start);
+  else if constexpr (requires { cell.sequence_weights(output_of(start)); })
+    return [&cell, w = cell.sequence_weights(output_of(start))](const Tensor& x, const typename C::State& state) {
+      return cell.step(w, x, state);
+    };
   else
     return std::cref(cell);
 }

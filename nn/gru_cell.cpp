@@ -12,22 +12,24 @@ GRUCell::GRUCell(std::int64_t input_size_, std::int64_t hidden_size_, const GRUC
 }
 
 Tensor GRUCell::operator()(const Tensor& x, const Tensor& h) const {
-  return step(weights(), x, checked(x, h, hidden_size));
+  const Tensor start = checked(x, h, hidden_size);
+  return step(sequence_weights(start), x, start);
 }
 
 Tensor GRUCell::step(const RNNWeights& w, const Tensor& x, const Tensor& h) const {
-  auto rows = [&](const Tensor& p, std::int64_t first, std::int64_t blocks) {
-    return !p.defined() || blocks == 3 ? p : narrow(p, 0, first * hidden_size, blocks * hidden_size);
-  };
-  auto hidden = [&](const Tensor& v, std::int64_t first, std::int64_t blocks) {
-    return linear(v, rows(w.hh, first, blocks), rows(w.bias_hh, first, blocks));
-  };
-  const Shape at_once(reset_after ? 3 : 2, hidden_size);  // else n's block waits for r
-  std::vector<Tensor> a = split(linear(x, w.ih, w.bias_ih), Shape(3, hidden_size), -1);
-  std::vector<Tensor> u = split(hidden(h, 0, reset_after ? 3 : 2), at_once, -1);
+  std::vector<Tensor> a = split(w.from_input(x), Shape(3, hidden_size), -1);
+  // What r and z need of h, and n too unless it waits for r.
+  const RNNWeights early = reset_after ? w : blocks(w, 0, 2), late = reset_after ? RNNWeights() : blocks(w, 2, 1);
+  std::vector<Tensor> u = split(early.from_hidden(h), Shape(reset_after ? 3 : 2, hidden_size), -1);
   Tensor r = note("r", sigmoid(u[0] + a[0])), z = note("z", sigmoid(u[1] + a[1]));
-  Tensor n = note("n", tanh(a[2] + (reset_after ? r * u[2] : hidden(r * h, 2, 1))));
+  Tensor n = note("n", tanh(a[2] + (reset_after ? r * u[2] : late.from_hidden(r * h))));
   return (h - n) * z + n;
+}
+
+RNNWeights GRUCell::blocks(RNNWeights w, std::int64_t first, std::int64_t count) const {
+  for (Tensor* p : {&w.hh, &w.bias_hh})
+    if (p->defined()) *p = narrow(*p, 0, first * hidden_size, count * hidden_size);
+  return w;
 }
 
 std::string GRUCell::extra_repr() const {

@@ -36,6 +36,10 @@ class GRUCell : public RNNCellBase {
   std::string extra_repr() const override;
 
   const bool reset_after;
+
+ private:
+  /// The weights of h in some of the three blocks.
+  RNNWeights blocks(RNNWeights w, std::int64_t first, std::int64_t count) const;
 };
 
 }  // namespace unroll::nn

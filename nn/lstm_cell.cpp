@@ -25,19 +25,20 @@ LSTMCell::LSTMCell(std::int64_t input_size_, std::int64_t hidden_size_, const LS
 
 Shape LSTMCell::state_widths() const { return {output_size(hidden_size, proj_size), hidden_size}; }
 
-RNNWeights LSTMCell::weights() const {
-  RNNWeights w = RNNCellBase::weights();
+RNNWeights LSTMCell::sequence_weights(const Tensor& h) const {
+  RNNWeights w = RNNCellBase::sequence_weights(h);
   if (proj_size > 0) check_shape("weight_hr", weight_hr, {proj_size, hidden_size});
   w.hr = weight_hr;
   return w;
 }
 
 LSTMState LSTMCell::operator()(const Tensor& x, const LSTMState& state) const {
-  return step(weights(), x, checked(x, state, state_widths()));
+  const LSTMState start = checked(x, state, state_widths());
+  return step(sequence_weights(start.h), x, start);
 }
 
 LSTMState LSTMCell::step(const RNNWeights& w, const Tensor& x, const LSTMState& state) const {
-  Tensor gates = linear(x, w.ih, w.bias_ih) + linear(state.h, w.hh, w.bias_hh);  // (N, 4H)
+  Tensor gates = w.from_input(x) + w.from_hidden(state.h);  // (N, 4H)
   std::vector<Tensor> block = split(gates, Shape(4, hidden_size), -1);
   Tensor i = note("i", sigmoid(block[0])), f = note("f", sigmoid(block[1]));
   Tensor g = note("g", tanh(block[2])), o = note("o", sigmoid(block[3]));

@@ -38,7 +38,7 @@ class LSTMCell : public RNNCellBase {
   LSTMState operator()(const Tensor& x, const LSTMState& state = {}) const;
   /// The equations, of arguments that fit. Notes i, f, g, o.
   LSTMState step(const RNNWeights& w, const Tensor& x, const LSTMState& state) const;
-  RNNWeights weights() const;
+  RNNWeights sequence_weights(const Tensor& h) const override;
   Shape state_widths() const;
 
   const std::int64_t proj_size;

@@ -1,6 +1,5 @@
 #include <unroll/autograd/ops/activation.h>
 #include <unroll/autograd/ops/arithmetic.h>
-#include <unroll/autograd/ops/matmul.h>
 #include <unroll/nn/rnn_cell.h>
 
 namespace unroll::nn {
@@ -12,11 +11,12 @@ RNNCell::RNNCell(std::int64_t input_size_, std::int64_t hidden_size_, const RNNC
 }
 
 Tensor RNNCell::operator()(const Tensor& x, const Tensor& h) const {
-  return step(weights(), x, checked(x, h, hidden_size));
+  const Tensor start = checked(x, h, hidden_size);
+  return step(sequence_weights(start), x, start);
 }
 
 Tensor RNNCell::step(const RNNWeights& w, const Tensor& x, const Tensor& h) const {
-  Tensor a = linear(x, w.ih, w.bias_ih) + linear(h, w.hh, w.bias_hh);  // (N, H)
+  Tensor a = w.from_input(x) + w.from_hidden(h);  // (N, H)
   return nonlinearity == Nonlinearity::Tanh ? tanh(a) : relu(a);
 }
 

@@ -1,10 +1,23 @@
 #include <fmt/format.h>
+#include <unroll/autograd/ops/arithmetic.h>
+#include <unroll/autograd/ops/matmul.h>
 #include <unroll/nn/init.h>
 #include <unroll/nn/rnn_cell_base.h>
 
 #include <cmath>
 
 namespace unroll::nn {
+
+namespace {
+Tensor masked(const Tensor& x, const Tensor& mask) {
+  if (!mask.defined()) return x;
+  return x * (x.dim() == 2 && x.size(0) < mask.size(0) ? narrow(mask, 0, 0, x.size(0)) : mask);
+}
+}  // namespace
+
+Tensor RNNWeights::from_input(const Tensor& x) const { return linear(masked(x, input_mask), ih, bias_ih); }
+
+Tensor RNNWeights::from_hidden(const Tensor& h) const { return linear(masked(h, hidden_mask), hh, bias_hh); }
 
 RNNCellBase::RNNCellBase(const char* op, std::int64_t input_size_, std::int64_t hidden_size_, std::int64_t gates,
                          std::int64_t output_size, bool bias_, DType dtype)
@@ -25,7 +38,8 @@ RNNCellBase::RNNCellBase(const char* op, std::int64_t input_size_, std::int64_t 
 
 void RNNCellBase::reset_parameters() {
   double bound = hidden_size > 0 ? 1 / std::sqrt(static_cast<double>(hidden_size)) : 0;
-  for (const Tensor& p : parameters()) init::uniform_(p, -bound, bound);
+  for (const auto& [name, parameter] : named_parameters())
+    if (name.find('.') == std::string::npos) init::uniform_(parameter, -bound, bound);
 }
 
 std::string RNNCellBase::extra_repr() const {
@@ -37,7 +51,7 @@ void RNNCellBase::check_shape(const char* name, const Tensor& weight, const Shap
                     weight.shape(), expected);
 }
 
-RNNWeights RNNCellBase::weights() const {
+RNNWeights RNNCellBase::sequence_weights(const Tensor&) const {
   std::int64_t rows = gates_ * hidden_size;
   check_shape("weight_ih", weight_ih, {rows, input_size});
   check_shape("weight_hh", weight_hh, {rows, output_size_});

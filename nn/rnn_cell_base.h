@@ -4,23 +4,33 @@
 #pragma GCC visibility push(default)
 namespace unroll::nn {
 
-/// The parameters that a built-in cell's equations read; undefined where it has none.
+/// What the equations of a built-in cell read beside x and the state.
 struct RNNWeights {
-  Tensor ih, hh, bias_ih, bias_hh, hr = {};
+  Tensor ih, hh, bias_ih, bias_hh;  // biases undefined for none
+  Tensor hr = {};                   // LSTM's projection, undefined for none
+  /// Factors of x (N, I) and of h (N, Ho) on their way into the products, undefined for none. Where sequences have
+  /// ended, x and h have fewer rows.
+  Tensor input_mask = {}, hidden_mask = {};
+
+  /// W_ih x + b_ih
+  Tensor from_input(const Tensor& x) const;
+  /// W_hh h + b_hh
+  Tensor from_hidden(const Tensor& h) const;
 };
 
 /// What RNNCell, LSTMCell and GRUCell share: G blocks of H rows, one a gate, in each of weight_ih (G·H, I), weight_hh
 /// (G·H, Ho), bias_ih (G·H), bias_hh (G·H).
 ///
-/// Each of them has its equations in `step(weights, x, state)`, a function of the weights, so that they can be
-/// altered for a sequence (WeightDrop).
+/// Each of them has its equations in `step(weights, x, state)`, a function of the weights, so that these can be
+/// prepared once a sequence, and altered for it (WeightDrop, VariationalDropout).
 class RNNCellBase : public Module {
  public:
-  /// Redraws every parameter, in order, from U(−k, k), k = 1/√hidden_size.
+  /// Redraws every parameter of its own, in order, from U(−k, k), k = 1/√hidden_size.
   void reset_parameters();
   std::string extra_repr() const override;
-  /// The parameters. Raises ShapeError when one has been replaced by one of another shape.
-  RNNWeights weights() const;
+  /// The parameters, for a sequence whose first h is (N, Ho), or (Ho). Raises ShapeError when one has been replaced by
+  /// one of another shape.
+  virtual RNNWeights sequence_weights(const Tensor& h) const;
 
   const std::int64_t input_size, hidden_size;
   const bool bias;

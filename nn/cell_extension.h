@@ -1,0 +1,29 @@
+#pragma once
+#include <unroll/nn/rnn_cell_base.h>
+
+#pragma GCC visibility push(default)
+namespace unroll::nn {
+
+/// What derives from a cell to do more to each step or to the weights of a sequence: Zoneout, WeightDrop,
+/// VariationalDropout. Parameters keep the cell's names, and extensions can be piled up:
+///
+///     nn::Recurrent<nn::Zoneout<nn::WeightDrop<nn::LSTMCell>>> rnn(10, 20, {.num_layers = 2},
+///         nn::ZoneoutOptions{.h = 0.05, .c = 0.5}, nn::WeightDropOptions{.p = 0.5}, nn::LSTMCellOptions{});
+///
+/// Each takes its own options first and hands the rest on. Stepped by hand, every call is a sequence of its own, with
+/// masks of its own; `auto step = cell.begin(start)` keeps them.
+///
+/// A cell with `step(weights, x, state)` and `sequence_weights(h)`, as the built-in ones have.
+template <class C>
+concept WeightedCell = Cell<C> && std::derived_from<C, RNNCellBase>;
+
+namespace detail {
+/// Raises ValueError unless p is a probability.
+inline double check_probability(const char* op, const char* name, double p) {
+  check<ValueError>(p >= 0 && p <= 1, "{}: {} must be in [0, 1], got {}", op, name, p);
+  return p;
+}
+}  // namespace detail
+
+}  // namespace unroll::nn
+#pragma GCC visibility pop

@@ -1,0 +1,34 @@
+#pragma once
+#include <unroll/autograd/grad_mode.h>
+#include <unroll/nn/recurrent.h>
+#include <unroll/nn/rnn_cell_base.h>
+
+#pragma GCC visibility push(default)
+namespace unroll::nn::init {
+
+/// Lets an LSTM remember to begin with (Gers et al. 2000; Jozefowicz et al. 2015 recommend 1): sets the forget gate's
+/// bias, the sum of what bias_ih and bias_hh hold for it, to `value`. The cell is any with a gate "f" in its kGates.
+/// Raises ValueError when it has no biases.
+template <class C>
+requires std::derived_from<C, RNNCellBase>
+void forget_bias_(C& cell, double value = 1) {
+  constexpr std::size_t gate = std::ranges::find(C::kGates, std::string_view("f")) - C::kGates.begin();
+  static_assert(gate < C::kGates.size(), "forget_bias_: the cell has no gate f");
+  check<ValueError>(cell.bias_ih.defined() && cell.bias_hh.defined(), "forget_bias_: the cell has no biases");
+  NoGrad no_grad;
+  auto block = [&](const Tensor& bias) {
+    return narrow(bias, 0, static_cast<std::int64_t>(gate) * cell.hidden_size, cell.hidden_size);
+  };
+  block(cell.bias_ih).fill_(value);
+  block(cell.bias_hh).fill_(0);
+}
+
+/// The same for every layer and direction.
+template <Cell C>
+void forget_bias_(Recurrent<C>& layer, double value = 1) {
+  for (std::int64_t l = 0; l < layer.num_layers; ++l)
+    for (std::int64_t d = 0; d < layer.num_directions(); ++d) forget_bias_(layer.cell(l, d), value);
+}
+
+}  // namespace unroll::nn::init
+#pragma GCC visibility pop

@@ -1,0 +1,39 @@
+#include <unroll/autograd/ops/activation.h>
+#include <unroll/autograd/ops/arithmetic.h>
+#include <unroll/nn/peephole_lstm_cell.h>
+
+namespace unroll::nn {
+
+PeepholeLSTMCell::PeepholeLSTMCell(std::int64_t input_size_, std::int64_t hidden_size_,
+                                   const PeepholeLSTMCellOptions& options)
+    : RNNCellBase("peephole_lstm_cell", input_size_, hidden_size_, 4, hidden_size_, options.bias, options.dtype),
+      weight_ci(empty(hidden_size_, options.dtype)), weight_cf(empty(hidden_size_, options.dtype)),
+      weight_co(empty(hidden_size_, options.dtype)) {
+  add("weight_ci", weight_ci);
+  add("weight_cf", weight_cf);
+  add("weight_co", weight_co);
+  reset_parameters();
+}
+
+LSTMState PeepholeLSTMCell::operator()(const Tensor& x, const LSTMState& state) const {
+  const LSTMState start = checked(x, state, {hidden_size, hidden_size});
+  return step(sequence_weights(start.h), x, start);
+}
+
+RNNWeights PeepholeLSTMCell::sequence_weights(const Tensor& h) const {
+  check_shape("weight_ci", weight_ci, hidden_size);
+  check_shape("weight_cf", weight_cf, hidden_size);
+  check_shape("weight_co", weight_co, hidden_size);
+  return RNNCellBase::sequence_weights(h);
+}
+
+LSTMState PeepholeLSTMCell::step(const RNNWeights& w, const Tensor& x, const LSTMState& state) const {
+  std::vector<Tensor> a = split(w.from_input(x) + w.from_hidden(state.h), Shape(4, hidden_size), -1);
+  Tensor i = note("i", sigmoid(a[0] + weight_ci * state.c)), f = note("f", sigmoid(a[1] + weight_cf * state.c));
+  Tensor g = note("g", tanh(a[2]));
+  Tensor c = f * state.c + i * g;
+  Tensor o = note("o", sigmoid(a[3] + weight_co * c));
+  return {o * tanh(c), c};
+}
+
+}  // namespace unroll::nn
