@@ -16,9 +16,13 @@
 #include <unroll/autograd/anomaly.h>
 #include <unroll/autograd/engine.h>
 #include <unroll/autograd/function.h>
+#include <unroll/autograd/functional.h>
 #include <unroll/autograd/fused.h>
 #include <unroll/autograd/grad_mode.h>
 #include <unroll/autograd/gradcheck.h>
+#include <unroll/autograd/gradcheck_report.h>
+#include <unroll/autograd/gradcheck_time.h>
+#include <unroll/autograd/graph.h>
 #include <unroll/autograd/hooks.h>
 #include <unroll/autograd/node.h>
 #include <unroll/autograd/record.h>
@@ -35,27 +39,42 @@
 #include <unroll/autograd/ops/shape.h>
 
 #include <unroll/nn/cell.h>
+#include <unroll/nn/cell_extension.h>
 #include <unroll/nn/clip_grad.h>
 #include <unroll/nn/dropout.h>
 #include <unroll/nn/embedding.h>
+#include <unroll/nn/forget_bias.h>
+#include <unroll/nn/gradcheck.h>
 #include <unroll/nn/gru.h>
 #include <unroll/nn/gru_cell.h>
 #include <unroll/nn/init.h>
+#include <unroll/nn/initial_state.h>
 #include <unroll/nn/layer_norm.h>
+#include <unroll/nn/layer_norm_cells.h>
 #include <unroll/nn/linear.h>
 #include <unroll/nn/lstm.h>
 #include <unroll/nn/lstm_cell.h>
 #include <unroll/nn/module.h>
+#include <unroll/nn/module_hooks.h>
 #include <unroll/nn/packed_sequence.h>
+#include <unroll/nn/peephole_lstm_cell.h>
 #include <unroll/nn/recurrent.h>
 #include <unroll/nn/rnn.h>
 #include <unroll/nn/rnn_cell.h>
 #include <unroll/nn/rnn_cell_base.h>
 #include <unroll/nn/sequential.h>
+#include <unroll/nn/stack.h>
+#include <unroll/nn/truncated_bptt.h>
+#include <unroll/nn/variational_dropout.h>
+#include <unroll/nn/weight_drop.h>
+#include <unroll/nn/zoneout.h>
 
 #include <unroll/optim/adam.h>
+#include <unroll/optim/cyclic_lr.h>
 #include <unroll/optim/lr_scheduler.h>
 #include <unroll/optim/optimizer.h>
+#include <unroll/optim/reduce_lr_on_plateau.h>
+#include <unroll/optim/sequential_lr.h>
 #include <unroll/optim/sgd.h>
 
 #include <unroll/io/checkpoint.h>

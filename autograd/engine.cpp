@@ -1,3 +1,4 @@
+#include <unroll/autograd/anomaly.h>
 #include <unroll/autograd/engine.h>
 #include <unroll/autograd/grad_mode.h>
 #include <unroll/autograd/node.h>
@@ -5,6 +6,8 @@
 #include <unroll/autograd/ops/reduce.h>
 #include <unroll/core/kernels/copy.h>
 #include <unroll/core/kernels/elementwise.h>
+
+#include <fmt/format.h>
 
 #include <algorithm>
 
@@ -80,8 +83,15 @@ void accumulate(Tensor& sum, Tensor more) {
 
 // What a pass of this thread runs just now. A gradient function may run a pass of its own inside.
 struct Running {
+  static constexpr int kMaxDepth = 128;
+
   const Node* node = nullptr;
-  const Running* outer = std::exchange(innermost, this);
+  const Running* outer;
+  int depth;
+  Running() : outer(innermost), depth(outer ? outer->depth + 1 : 1) {
+    check<GradError>(depth <= kMaxDepth, "backward: more than {} passes run inside each other", kMaxDepth);
+    innermost = this;
+  }
   ~Running() { innermost = outer; }
   inline static thread_local const Running* innermost = nullptr;
 };
@@ -123,14 +133,27 @@ class Pass {
     for (std::size_t i = 0; i < outputs.size(); ++i) {
       Tensor g =
           gradients.empty() || !gradients[i].defined() ? ones_like(outputs[i]) : gradients[i].to(outputs[i].dtype());
+      if (std::string at = anomaly_ ? detail::find_nan(g) : std::string(); !at.empty())
+        detail::fail<GradError>("backward: the gradient given for output {} has a NaN at {}", i, at);
       deliver(*outputs[i].grad_slot(), std::move(g));
     }
     for (const Visit& visit : visits_) {
       std::span<Tensor> grad_out = std::span(grads_).subspan(visit.first_grad, visit.node->outputs());
       bool reached = std::any_of(grad_out.begin(), grad_out.end(), [](const Tensor& g) { return g.defined(); });
+      for (std::size_t j = 0; anomaly_ && j < grad_out.size(); ++j)
+        check_sum(grad_out[j],
+                  [&] { return fmt::format("output {} of {}, {}", j, visit.node->name(), origin(*visit.node)); });
+      if (reached && visit.node->extras()) run_hooks(visit, grad_out, running);
       if (reached) hand_out(visit, grad_out);
       if (reached && visit.needed) step(*visit.node, grad_out, running);
       for (Tensor& g : grad_out) g = Tensor();  // memory for what comes next
+    }
+    running.node = nullptr;
+    for (Wanted& w : wanted_) {
+      if (w.slot->grad_fn || !w.grad.defined()) continue;
+      const auto leaf = [&] { return fmt::format("a leaf of shape {}", w.slot->shape); };
+      if (anomaly_) check_sum(w.grad, leaf);
+      if (!w.slot->hooks.empty()) detail::run_hooks(w.slot->hooks, w.grad, leaf());
     }
   }
 
@@ -198,22 +221,64 @@ class Pass {
         wanted_[place].grad = grad_out[j];
   }
 
+  void begin(const Node& node, const char* what, Running& running) const {
+    for (const Running* r = running.outer; r && !keep_graph_; r = r->outer)
+      check<GradError>(r->node != &node,
+                       "{}: {} runs backward through its own graph and would free what it reads; "
+                       "pass retain_graph = true there",
+                       node.name(), what);
+    running.node = &node;
+  }
+
+  void run_hooks(const Visit& visit, std::span<Tensor> grad_out, Running& running) {
+    begin(*visit.node, "a hook on its output", running);
+    for (std::size_t j = 0; j < std::min(visit.node->extras()->hooks.size(), grad_out.size()); ++j) {
+      bool computed = visit.needed || places_of_grads_[visit.first_grad + j] != Numbering::kNone;
+      const auto hooks = visit.node->extras()->hooks[j];  // more may be added meanwhile
+      if (computed && grad_out[j].defined() && !hooks.empty())
+        detail::run_hooks(hooks, grad_out[j], fmt::format("output {} of {}", j, visit.node->name()));
+    }
+  }
+
+  // -- AnomalyMode: what a gradient function returns is looked at at once, so what arrives can be wrong as a sum only.
+
+  static std::string origin(const Node& node) {
+    return node.extras() && !node.extras()->recorded.empty() ? "recorded in " + node.extras()->recorded
+                                                             : "recorded outside of AnomalyMode";
+  }
+
+  template <class What>
+  static void check_sum(const Tensor& g, What what) {
+    if (std::string at = detail::find_nan(g); !at.empty())
+      detail::fail<GradError>("backward: the gradients that arrive at {} add up to a NaN at {}", what(), at);
+  }
+
+  void run_watched(Node& node, const detail::GradFlow& flow) {
+    {
+      detail::GradientScope scope(node);
+      node.backward(flow);
+    }
+    for (std::size_t i = 0; i < flow.grad_in.size(); ++i)
+      if (std::string at = needs_[i] ? detail::find_nan(flow.grad_in[i]) : std::string(); !at.empty())
+        detail::fail<GradError>("{}: its gradient function gave input {} a NaN at {}; {}", node.name(), i, at,
+                                origin(node));
+  }
+
   void step(Node& node, std::span<const Tensor> grad_out, Running& running) {
     check<GradError>(!node.freed(),
                      "{}: backward through the graph a second time: what it needs was freed by the first; "
                      "pass retain_graph = true there, or detach() what is carried over from an earlier step",
                      node.name());
-    for (const Running* r = running.outer; r && !keep_graph_; r = r->outer)
-      check<GradError>(r->node != &node,
-                       "{}: its gradient function runs backward through its own graph and would free what it reads; "
-                       "pass retain_graph = true there",
-                       node.name());
-    running.node = &node;
+    begin(node, "its gradient function", running);
     auto inputs = node.inputs();
     grad_in_.assign(inputs.size(), Tensor());
     needs_.resize(inputs.size());
     for (std::size_t i = 0; i < inputs.size(); ++i) needs_[i] = inputs[i] && needs(*inputs[i]);
-    node.backward({grad_out, grad_in_, needs_});
+    const detail::GradFlow flow{grad_out, grad_in_, needs_};
+    if (anomaly_) [[unlikely]]
+      run_watched(node, flow);
+    else
+      node.backward(flow);
     for (std::size_t i = 0; i < inputs.size(); ++i)
       if (needs_[i] && grad_in_[i].defined()) deliver(*inputs[i], fit(node, i, *inputs[i], std::move(grad_in_[i])));
     if (!keep_graph_) node.free();
@@ -239,7 +304,7 @@ class Pass {
       accumulate(wanted_[leaf].grad, std::move(g));
   }
 
-  bool keep_graph_;
+  const bool keep_graph_, anomaly_ = AnomalyMode::enabled();
   Vector<Visit> visits_;
   Numbering numbers_;  // of nodes, in visits_
   Numbering places_;   // of slots, in wanted_
@@ -332,6 +397,7 @@ std::vector<Tensor> grad(TensorList outputs, TensorList inputs, const GradOption
   std::vector<Tensor> result;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     result.push_back(pass.wanted()[places[i]].grad);
+    if (options.materialize_grads && !result.back().defined()) result.back() = zeros_like(inputs[i]);
     check<GradError>(result.back().defined() || options.allow_unused,
                      "grad: the outputs do not depend on input {}; pass allow_unused = true if that is meant", i);
   }

@@ -22,9 +22,10 @@ struct BackwardOptions {
 /// part of, and both live until it is reset (set_grad({})): prefer grad() below.
 ///
 /// Raises GradError when an output needs no gradient, when the graph has been freed by an earlier backward, when a
-/// saved tensor was written in place, when a gradient function runs backward through its own graph and does not retain
-/// it; ShapeError when a gradient has not its output's shape, or is missing for an
-/// output of several elements. Whatever is raised, by a gradient function too, all grad() are as before.
+/// saved tensor was written in place, when a gradient function or a hook runs backward through its own graph and does
+/// not retain it, when more than 128 passes run inside each other; ShapeError when a gradient has not its output's
+/// shape, or is missing for an output of several elements. Whatever is raised, by a gradient function or a hook too,
+/// arrives as it is, and all grad() are as before.
 void backward(TensorList outputs, TensorList gradients = {}, const BackwardOptions& options = {});
 
 struct GradOptions {
@@ -34,6 +35,8 @@ struct GradOptions {
   bool create_graph = false;
   /// An input that the outputs do not depend on yields an undefined tensor instead of a GradError.
   bool allow_unused = false;
+  /// It yields zeros instead.
+  bool materialize_grads = false;
 };
 
 /// d(Σ grad_outputs·outputs)/d(input) for each input, leaf or computed. Touches no grad(), and computes nothing else.

@@ -1,321 +1,337 @@
-#include <unroll/autograd/engine.h>
+#include <unroll/autograd/detail/gradcheck.h>
 #include <unroll/autograd/grad_mode.h>
-#include <unroll/autograd/gradcheck.h>
 #include <unroll/autograd/ops/arithmetic.h>
-#include <unroll/core/alloc.h>
-#include <unroll/core/kernels/copy.h>
 #include <unroll/core/random.h>
-#include <unroll/core/view.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
-#include <optional>
 
-// Jacobians are float64 matrices (numel(input), numel(output)), both sides counted in row-major order.
 namespace unroll::detail {
 namespace {
 
-using Tensors = std::vector<Tensor>;
+using Fault = GradcheckFault;
 
-Tensors differentiable(const Tensors& xs) {
-  Tensors result;
-  std::copy_if(xs.begin(), xs.end(), std::back_inserter(result), [](const Tensor& x) { return x.requires_grad(); });
-  return result;
-}
+// ---- rows of the report
 
-std::vector<double> values(const Tensor& x) { return kernels::cast(x, DType::Float64).to_vector<double>(); }
-
-Shape index_of(const Shape& shape, std::int64_t element) {
-  Shape index = shape;
-  for (std::size_t d = shape.size(); d-- > 0; element /= shape[d]) index[d] = element % shape[d];
-  return index;
-}
-
-// An element of x, moved for the time of a scope and behind the version counter: what f saves of x stays valid.
-class Moved {
- public:
-  Moved(const Tensor& x, std::int64_t element, double step) : x_(x) {
-    Shape index = index_of(x.shape(), element);
-    for (std::size_t d = 0; d < index.size(); ++d) offset_ += index[d] * x.strides()[d];
-    dispatch_float("gradcheck", x.dtype(), [&]<class T>() {
-      T& value = x.data<T>()[offset_];
-      before_ = value;
-      value = static_cast<T>(before_ + step);
-    });
-  }
-  ~Moved() {
-    if (x_.dtype() == DType::Float32)
-      x_.data<float>()[offset_] = static_cast<float>(before_);
-    else
-      x_.data<double>()[offset_] = before_;
-  }
-  Moved(const Moved&) = delete;
-  Moved& operator=(const Moved&) = delete;
-
- private:
-  const Tensor& x_;
-  std::int64_t offset_ = 0;
-  double before_ = 0;
-};
-
-// Of f itself and those of its outputs that are looked at: the ones that require a gradient, or all when none does.
-struct Subject {
-  const CheckedFunction& f;
-  const Tensors& inputs;
-  Tensors xs;                        // the inputs that require a gradient
-  std::vector<std::size_t> x_index;  // their places among all
-  Tensors ys;
-  std::vector<std::size_t> y_index;
-  bool any_gradient;
-
-  Subject(const CheckedFunction& function, const Tensors& all_inputs) : f(function), inputs(all_inputs) {
-    for (std::size_t i = 0; i < inputs.size(); ++i)
-      if (inputs[i].requires_grad()) {
-        xs.push_back(inputs[i]);
-        x_index.push_back(i);
+// What a row says of some elements of an input, over all outputs.
+GradcheckRow row_of(const Subject& subject, std::size_t x, const Comparison& found, std::string block,
+                    std::int64_t first, std::int64_t count) {
+  const Tensor& input = subject.xs[x];
+  GradcheckRow row;
+  row.name = subject.name(x);
+  row.block = std::move(block);
+  row.input = subject.x_index[x];
+  row.shape = input.shape();
+  if (!row.block.empty()) row.shape[0] = count * row.shape[0] / input.numel();
+  row.elements = count;
+  row.zero = row.untested = true;
+  double an = 0, nn = 0, aa = 0, badness = -1;
+  std::vector<bool> wrong(static_cast<std::size_t>(count)), skipped = wrong;
+  for (std::size_t j = 0; j < found.numeric.size(); ++j) {
+    double scale = 0, all = found.magnitude[j];
+    for (double n : found.numeric[j]) all += std::isfinite(n) ? std::abs(n) : 0;
+    // In the quick mode there are a few directions instead of elements.
+    const bool directions = found.numeric[j].size() != static_cast<std::size_t>(input.numel());
+    const auto begin = directions ? 0 : static_cast<std::size_t>(first);
+    const auto end = directions ? found.numeric[j].size() : static_cast<std::size_t>(first + count);
+    for (std::size_t e = begin; e < end; ++e) scale = std::max(scale, std::abs(found.numeric[j][e]));
+    if (!(scale <= 1e-12 * all)) row.untested = false;
+    row.scale = std::max(row.scale, scale);
+    for (std::size_t e = begin; e < end; ++e) {
+      const double a = found.analytic[j][e], n = found.numeric[j][e], u = found.uncertainty[j][e];
+      const Outcome outcome = found.outcome[j][e];
+      if (a != 0) row.zero = false;
+      if (!directions && outcome == Outcome::Wrong) wrong[e - begin] = true;
+      if (outcome == Outcome::Skipped) {
+        if (!directions) skipped[e - begin] = true;
+        continue;
       }
-    check<ValueError>(!xs.empty(), "gradcheck: none of the {} inputs requires a gradient", inputs.size());
-    for (const Tensor& x : xs)
-      for (std::size_t d = 0; d < x.shape().size(); ++d)
-        check<ValueError>(x.shape()[d] <= 1 || x.strides()[d] != 0,
-                          "gradcheck: elements of the expanded input of shape {} share memory; clone() it first",
-                          x.shape());
-    Tensors outputs = f(inputs);
-    any_gradient = !differentiable(outputs).empty();
-    for (std::size_t j = 0; j < outputs.size(); ++j)
-      if (any_gradient ? outputs[j].requires_grad() : outputs[j].defined() && outputs[j].is_floating_point()) {
-        ys.push_back(outputs[j]);
-        y_index.push_back(j);
-      }
-  }
-
-  // The looked-at outputs of another run.
-  Tensors run() const {
-    Tensors outputs = f(inputs), result;
-    for (std::size_t k = 0; k < ys.size(); ++k) {
-      std::size_t j = y_index[k];
-      check<GradcheckError>(j < outputs.size() && outputs[j].defined() && outputs[j].shape() == ys[k].shape() &&
-                                outputs[j].dtype() == ys[k].dtype(),
-                            "gradcheck: output {} is not always there with shape {} and dtype {}; it may not depend on "
-                            "the elements of an input",
-                            j, ys[k].shape(), to_string(ys[k].dtype()));
-      result.push_back(outputs[j]);
-    }
-    return result;
-  }
-};
-
-Tensors zero_jacobians(const Tensors& xs, const Tensors& ys) {
-  Tensors result;
-  for (const Tensor& y : ys)
-    for (const Tensor& x : xs) result.push_back(zeros({x.numel(), y.numel()}, DType::Float64));
-  return result;
-}
-
-// d y / d x for each output y, by central differences.
-Tensors numeric_jacobians(const Subject& subject, const Tensor& x, double eps) {
-  Tensors jacobians = zero_jacobians({x}, subject.ys);
-  for (std::int64_t i = 0; i < x.numel(); ++i) {
-    auto outputs_at = [&](double step) {
-      Moved moved(x, i, step);
-      std::vector<std::vector<double>> result;
-      for (const Tensor& y : subject.run()) result.push_back(values(y));
-      return result;
-    };
-    auto right = outputs_at(eps), left = outputs_at(-eps);
-    for (std::size_t j = 0; j < jacobians.size(); ++j) {
-      double* row = jacobians[j].data<double>() + i * subject.ys[j].numel();
-      for (std::size_t k = 0; k < right[j].size(); ++k) row[k] = (right[j][k] - left[j][k]) / (2 * eps);
+      const double error = a == n ? 0 : std::abs(a - n), size = std::max(std::abs(n), 1e-9 * scale);
+      an += a * n;
+      nn += n * n;
+      aa += a * a;
+      if (!(error <= row.max_abs_error)) row.max_abs_error = error;
+      if (error > 0 && !(error / size <= row.max_rel_error)) row.max_rel_error = error / size;
+      const double bad =
+          (outcome == Outcome::Wrong ? 1e3 : 0) + (std::isnan(error) ? 1e6 : error / std::max(scale, 1e-300));
+      if (bad <= badness) continue;
+      badness = bad;
+      row.worst = {directions ? Shape() : index_of(input.shape(), static_cast<std::int64_t>(e)), a, n, u};
     }
   }
-  return jacobians;
+  row.wrong = std::ranges::count(wrong, true);
+  for (std::size_t e = 0; e < wrong.size(); ++e) row.skipped += skipped[e] && !wrong[e];
+  if (nn > 0) row.ratio = an / nn;
+  if (nn > 0 && aa > 0) row.cosine = an / std::sqrt(aa * nn);
+  return row;
 }
 
-// d y / d x for each input x, one backward an element of y.
-Tensors analytic_jacobians(const Tensor& y, const Tensors& xs, bool create_graph) {
-  Tensors jacobians = zero_jacobians(xs, {y});
-  for (std::int64_t k = 0; k < y.numel(); ++k) {
-    Tensor one_hot = zeros_like(y);
-    kernels::fill(views::as_strided(one_hot, {}, {}, k), 1);
-    Tensors dx = grad(
-        {y}, xs, {.grad_outputs = {one_hot}, .retain_graph = true, .create_graph = create_graph, .allow_unused = true});
-    for (std::size_t i = 0; i < xs.size(); ++i) {
-      if (!dx[i].defined()) continue;
-      std::vector<double> column = values(dx[i]);
-      for (std::size_t e = 0; e < column.size(); ++e)
-        jacobians[i].data<double>()[static_cast<std::int64_t>(e) * y.numel() + k] = column[e];
-    }
-  }
-  return jacobians;
+void add_rows(GradcheckReport& report, const Subject& subject, std::size_t x, const Comparison& found) {
+  const std::int64_t all = subject.xs[x].numel();
+  report.rows.push_back(row_of(subject, x, found, "", 0, all));
+  const std::size_t i = subject.x_index[x];
+  const bool elementwise = found.numeric.empty() || static_cast<std::int64_t>(found.numeric[0].size()) == all;
+  if (i >= subject.labels.inputs.size() || !elementwise) return;
+  const std::vector<std::string>& blocks = subject.labels.inputs[i].blocks;
+  const auto count = static_cast<std::int64_t>(blocks.size());
+  if (count == 0 || subject.xs[x].dim() == 0 || subject.xs[x].size(0) % count != 0) return;
+  for (std::int64_t b = 0; b < count; ++b)
+    report.rows.push_back(
+        row_of(subject, x, found, blocks[static_cast<std::size_t>(b)], b * (all / count), all / count));
 }
 
-struct Mismatch {
-  std::int64_t element, count;  // the worst one, how many there are
-  double got, expected;
-};
+// ---- values
 
-// The elements with |got − expected| > atol + rtol·|expected|. NaN is never close.
-std::optional<Mismatch> compare(const Tensor& got, const Tensor& expected, double atol, double rtol) {
-  const double *a = got.data<double>(), *b = expected.data<double>();
-  std::optional<Mismatch> found;
-  double worst = 0;
-  for (std::int64_t e = 0; e < got.numel(); ++e) {
-    double error = std::abs(a[e] - b[e]), allowed = atol + rtol * std::abs(b[e]);
-    if (a[e] == b[e] || error <= allowed) continue;
-    if (!found) found = Mismatch{e, 0, a[e], b[e]};
-    ++found->count;
-    double badness = std::isnan(error) ? HUGE_VAL : error / allowed;
-    if (badness <= worst) continue;
-    worst = badness;
-    found = Mismatch{e, found->count, a[e], b[e]};
-  }
-  return found;
-}
-
-// Raises unless two Jacobians of output j by input i agree.
-void check_close(const Subject& subject, std::size_t j, std::size_t i, const Tensor& got, const Tensor& expected,
-                 double atol, double rtol, const char* what_got, const char* what_expected) {
-  std::optional<Mismatch> bad = compare(got, expected, atol, rtol);
-  if (!bad) return;
-  const Tensor &x = subject.xs[i], &y = subject.ys[j];
-  double error = std::abs(bad->got - bad->expected);
-  fail<GradcheckError>(
-      "gradcheck: the gradient of output {} by input {} does not match in {} of {} elements; the worst is d output{} / "
-      "d input{}: {} is {}, {} is {} "
-      "(absolute difference {}, relative {}){}",
-      subject.y_index[j], subject.x_index[i], bad->count, got.numel(), index_of(y.shape(), bad->element % y.numel()),
-      index_of(x.shape(), bad->element / y.numel()), what_got, bad->got, what_expected, bad->expected, error,
-      error / std::abs(bad->expected),
-      x.dtype() == DType::Float64 && y.dtype() == DType::Float64
-          ? ""
-          : "; differences of float32 values are coarse, use float64");
-}
-
-// With a zero gradient of the outputs, dx is a sum of zeros.
-void check_zero_gradient(const Subject& subject) {
-  Tensors zeros;
-  for (const Tensor& y : subject.ys) zeros.push_back(zeros_like(y));
-  Tensors dx = grad(subject.ys, subject.xs, {.grad_outputs = zeros, .retain_graph = true, .allow_unused = true});
-  for (std::size_t i = 0; i < dx.size(); ++i) {
-    if (!dx[i].defined()) continue;
-    for (double v : values(dx[i]))
-      check<GradcheckError>(
-          v == 0,
-          "gradcheck: input {} has a gradient of {} when that of the outputs is 0: backward does not multiply by it",
-          subject.x_index[i], v);
-  }
-}
-
-// Leaving one output out of backward is the same as giving it a zero gradient.
-void check_undefined_gradients(const Subject& subject, const GradcheckOptions& options) {
-  Generator generator;
-  Tensors gradients;
-  for (const Tensor& y : subject.ys) gradients.push_back(rand_like(y.detach(), generator));
-  for (std::size_t j = 0; subject.ys.size() > 1 && j < subject.ys.size(); ++j) {
-    Tensors ys = subject.ys, with_zero = gradients, without = gradients;
-    with_zero[j] = zeros_like(ys[j]);
-    Tensors expected = grad(ys, subject.xs, {.grad_outputs = with_zero, .retain_graph = true, .allow_unused = true});
-    ys.erase(ys.begin() + static_cast<std::ptrdiff_t>(j));
-    without.erase(without.begin() + static_cast<std::ptrdiff_t>(j));
-    Tensors got = grad(ys, subject.xs, {.grad_outputs = without, .retain_graph = true, .allow_unused = true});
-    for (std::size_t i = 0; i < got.size(); ++i) {
-      auto or_zero = [&](const Tensor& dx) {
-        return kernels::cast(dx.defined() ? kernels::contiguous(dx) : zeros_like(subject.xs[i]), DType::Float64);
-      };
-      check<GradcheckError>(!compare(or_zero(got[i]), or_zero(expected[i]), options.atol, options.rtol),
-                            "gradcheck: the gradient by input {} is another one when output {} has no gradient than "
-                            "when it has a zero one",
-                            subject.x_index[i], subject.y_index[j]);
-    }
-  }
-}
-
-void check_leaks(const Subject& subject) {
-  auto left_behind = [&] {
-    {
-      Tensors ys = subject.run(), gradients;
-      for (const Tensor& y : ys) gradients.push_back(ones_like(y));
-      grad(ys, subject.xs, {.grad_outputs = gradients, .allow_unused = true});
-    }
-    return alloc::counters();
-  };
-  alloc::Counters first = left_behind(), second = left_behind();
-  check<GradcheckError>(second.live_nodes <= first.live_nodes && second.live_tensors <= first.live_tensors,
-                        "gradcheck: a run leaves {} nodes and {} tensors behind; a gradient function that captures a "
-                        "tensor of its own op owns itself",
-                        second.live_nodes - first.live_nodes, second.live_tensors - first.live_tensors);
-}
-
-void run_checks(const CheckedFunction& f, const Tensors& inputs, const GradcheckOptions& options) {
-  GradMode mode(true);
-  Subject subject(f, inputs);
-  std::vector<std::vector<double>> elements;
-  for (const Tensor& x : subject.xs) elements.push_back(values(x));
-
-  std::vector<Tensors> numeric;  // [input][output]
-  for (const Tensor& x : subject.xs) numeric.push_back(numeric_jacobians(subject, x, options.eps));
-  if (!subject.any_gradient) {
-    for (std::size_t i = 0; i < numeric.size(); ++i)
-      for (std::size_t j = 0; j < numeric[i].size(); ++j)
-        check_close(subject, j, i, zeros_like(numeric[i][j]), numeric[i][j], 0, 0, "no output requires one, so it",
-                    "the numeric one");
-    return;
-  }
-  for (std::size_t j = 0; j < subject.ys.size(); ++j) {
-    Tensors analytic = analytic_jacobians(subject.ys[j], subject.xs, false),
-            again = analytic_jacobians(subject.ys[j], subject.xs, false);
-    Tensors recorded = options.check_create_graph ? analytic_jacobians(subject.ys[j], subject.xs, true) : Tensors();
-    for (std::size_t i = 0; i < subject.xs.size(); ++i) {
-      check_close(subject, j, i, again[i], analytic[i], options.nondet_tol, 0, "not reentrant: a second backward",
-                  "the first");
-      check_close(subject, j, i, analytic[i], numeric[i][j], options.atol, options.rtol, "analytic", "numeric");
-      if (options.check_create_graph)
-        check_close(subject, j, i, recorded[i], analytic[i], options.atol, options.rtol, "under create_graph it",
-                    "without");
-    }
-  }
-  check_zero_gradient(subject);
-  if (options.check_undefined_grad) check_undefined_gradients(subject, options);
-  if (options.check_leaks) check_leaks(subject);
-
+void compare_values(const Subject& subject, GradcheckReport& report) {
+  std::vector<std::vector<Values>> analytic = analytic_values(subject);
+  std::vector<Comparison> all;
   for (std::size_t i = 0; i < subject.xs.size(); ++i) {
-    std::vector<double> after = values(subject.xs[i]);
-    check<GradcheckError>(
-        after.empty() || std::memcmp(after.data(), elements[i].data(), after.size() * sizeof(double)) == 0,
-        "gradcheck: the function or its gradient wrote to input {}", subject.x_index[i]);
+    if (subject.options.fast_mode) {
+      Comparison quick = compare_directions(subject, i, analytic[i]);
+      bool fine = std::ranges::all_of(quick.outcome, [](const auto& outcomes) {
+        return std::ranges::all_of(outcomes, [](Outcome o) { return o == Outcome::Right; });
+      });
+      if (fine) {
+        add_rows(report, subject, i, quick);
+        continue;
+      }
+    }
+    Comparison found = compare_elements(subject, i, std::move(analytic[i]));
+    add_rows(report, subject, i, found);
+    const GradcheckRow& row = *std::ranges::find_if(
+        report.rows, [&](const GradcheckRow& r) { return r.input == subject.x_index[i] && r.block.empty(); });
+    if (row.wrong == 0) continue;
+    report.findings.push_back({Fault::Value, fmt::format("{}: the gradient does not match in {} of {} elements",
+                                                         row.name, row.wrong, row.elements)});
+    if (report.pair) continue;
+    // Where it is most wrong, one output element at a time if they are not too many.
+    std::size_t worst_output = 0, worst_element = 0;
+    double worst = -1;
+    for (std::size_t j = 0; j < found.outcome.size(); ++j)
+      for (std::size_t e = 0; e < found.outcome[j].size(); ++e) {
+        if (found.outcome[j][e] != Outcome::Wrong) continue;
+        double error = std::abs(found.analytic[j][e] - found.numeric[j][e]);
+        if (std::isnan(error)) error = HUGE_VAL;
+        if (error <= worst) continue;
+        worst = error;
+        worst_output = j;
+        worst_element = e;
+      }
+    if (subject.ys[worst_output].numel() <= 512)
+      report.pair = locate(subject, i, static_cast<std::int64_t>(worst_element), worst_output);
   }
 }
+
+void judge_whole(const Subject& subject, GradcheckReport& report) {
+  std::int64_t elements = 0, skipped = 0;
+  bool untested = true;
+  for (const GradcheckRow& row : report.rows) {
+    if (!row.block.empty()) continue;
+    elements += row.elements;
+    skipped += row.skipped;
+    untested = untested && row.untested;
+    if (row.skipped > 0)
+      report.notes.push_back(fmt::format("{}: {} of {} elements lie where the function is not smooth and were skipped",
+                                         row.name, row.skipped, row.elements));
+    if (row.untested && row.elements > 0)
+      report.notes.push_back(fmt::format("{}: nothing was tested, all its numeric derivatives are 0", row.name));
+  }
+  for (std::size_t i = 0; i < subject.xs.size(); ++i)
+    if (std::ranges::all_of(values(subject.xs[i]), [](double n) { return n == 0; }) && subject.xs[i].numel() > 0)
+      report.notes.push_back(
+          fmt::format("{}: all its elements are 0, which hides what multiplies by it", subject.name(i)));
+  if (skipped * 20 > elements)
+    report.findings.push_back(
+        {Fault::Skipped, fmt::format("{} of {} elements could not be measured: the function has a kink, a jump or too "
+                                     "much noise there; move the inputs away from it",
+                                     skipped, elements)});
+  if (untested && elements > 0) report.verdict = GradcheckVerdict::NothingTested;
+}
+
+// ---- the whole
+
+bool same_bits(const Values& a, const Values& b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
+}
+
+void check_deterministic(const Subject& subject) {
+  Tensors again = subject.run();
+  for (std::size_t j = 0; j < again.size(); ++j)
+    require(same_bits(values(again[j]), subject.y0[j]), Fault::Nondeterministic,
+            "output {} of two runs with the same inputs differs, so there is nothing to compare with; if the function "
+            "draws random numbers (dropout), seed it inside or set fix_random",
+            subject.y_index[j]);
+}
+
+void check_unchanged(const Subject& subject, const std::vector<Values>& elements,
+                     const std::vector<std::uint32_t>& versions) {
+  for (std::size_t i = 0; i < subject.xs.size(); ++i)
+    require(same_bits(values(subject.xs[i]), elements[i]) && subject.xs[i].version() == versions[i], Fault::Written,
+            "the function or its gradient wrote to {}", subject.name(i));
+}
+
+// Runs `check` between two looks at the inputs, and writes down what it raises.
+template <class F>
+void watched(const Subject& subject, GradcheckReport& report, F check) {
+  std::vector<Values> elements;
+  std::vector<std::uint32_t> versions;
+  for (const Tensor& x : subject.xs) {
+    elements.push_back(values(x));
+    versions.push_back(x.version());
+  }
+  try {
+    check_deterministic(subject);
+    check();
+    check_unchanged(subject, elements, versions);
+  } catch (const FaultError& found) {
+    report.findings.push_back({found.fault, found.what()});
+  }
+}
+
+void check_in_float64(const CheckedFunction& f, const Tensors& inputs, const GradcheckOptions& options,
+                      const GradcheckLabels& labels, bool every_output, GradcheckReport& report,
+                      std::vector<std::vector<Values>>* gradients) {
+  Subject subject(f, inputs, options, labels, every_output);
+  watched(subject, report, [&] {
+    if (gradients) *gradients = analytic_values(subject);
+    check_laws(subject, report);
+    compare_values(subject, report);
+    judge_whole(subject, report);
+  });
+}
+
+double largest(const Values& numbers) {
+  double result = 0;
+  for (double n : numbers) result = std::max(result, std::isfinite(n) ? std::abs(n) : 0);
+  return result;
+}
+
+// The gradients [input][output] in float32 are those in float64, but for rounding: of their own, and of all that went
+// into them, which the other gradients of the output and the output itself are as large as.
+void compare_precisions(const Subject& subject, const std::vector<std::vector<Values>>& narrow,
+                        const std::vector<std::vector<Values>>& wide) {
+  for (std::size_t j = 0; j < subject.ys.size(); ++j) {
+    double all = largest(subject.y0[j]);
+    for (const std::vector<Values>& by_input : wide) all = std::max(all, largest(by_input[j]));
+    for (std::size_t i = 0; i < narrow.size(); ++i)
+      for (std::size_t e = 0; e < narrow[i][j].size(); ++e) {
+        const double a = narrow[i][j][e], b = wide[i][j][e];
+        require(close(a, b, 2e-5 * largest(wide[i][j]) + 5e-7 * all), Fault::Float32,
+                "the gradient of {} at {} is {} in float32 and {} in float64", subject.name(i),
+                index_of(subject.xs[i].shape(), static_cast<std::int64_t>(e)), a, b);
+      }
+  }
+}
+
+GradcheckReport sharp_gradcheck(const CheckedFunction& f, const Tensors& inputs, const GradcheckOptions& options,
+                                const GradcheckLabels& labels, bool every_output) {
+  GradMode mode(true);
+  KeptGenerator generator;
+  Lent lent(inputs);
+  GradcheckReport report;
+  const bool narrow =
+      std::ranges::any_of(inputs, [](const Tensor& x) { return x.requires_grad() && x.dtype() == DType::Float32; });
+  if (!narrow) {
+    check_in_float64(f, inputs, options, labels, every_output, report, nullptr);
+  } else {
+    std::vector<std::vector<Values>> in32, in64;
+    {
+      Subject subject(f, inputs, options, labels, every_output);
+      watched(subject, report, [&] {
+        in32 = analytic_values(subject);
+        check_laws(subject, report);
+      });
+    }
+    if (!report.has(Fault::Nondeterministic)) {
+      lent.to_float64();
+      try {
+        generator.restart();
+        check_in_float64(f, inputs, options, labels, every_output, report, &in64);
+      } catch (const DTypeError& error) {
+        fail<ValueError>(
+            "gradcheck: differences of float32 values are too coarse to check anything, and the function "
+            "does not take its inputs in float64: {}",
+            error.what());
+      }
+      Subject subject(f, inputs, options, labels, every_output);
+      try {
+        if (!in64.empty()) compare_precisions(subject, in32, in64);
+      } catch (const FaultError& found) {
+        report.findings.push_back({found.fault, found.what()});
+      }
+    }
+  }
+  report.hints = gradcheck_hints(report.rows, labels);
+  if (!report.ok()) report.verdict = GradcheckVerdict::Failed;
+  return report;
+}
+
+// torch's procedure stops at the first fault and makes no table.
+GradcheckReport torch_report(const CheckedFunction& f, const Tensors& inputs, const GradcheckOptions& options) {
+  GradcheckReport report;
+  try {
+    torch_gradcheck(f, inputs, options);
+  } catch (const FaultError& found) {
+    report.findings.push_back({found.fault, found.what()});
+    report.verdict = GradcheckVerdict::Failed;
+  }
+  return report;
+}
+
 }  // namespace
 
-bool gradcheck(const CheckedFunction& f, const Tensors& inputs, const GradcheckOptions& options) {
-  try {
-    run_checks(f, inputs, options);
-    return true;
-  } catch (const GradcheckError&) {
-    if (options.raise_exception) throw;
-    return false;
-  }
+GradcheckReport gradcheck_report(const CheckedFunction& f, const Tensors& inputs, const GradcheckOptions& options,
+                                 const GradcheckLabels& labels) {
+  return options.torch_procedure ? torch_report(f, inputs, options)
+                                 : sharp_gradcheck(f, inputs, options, labels, false);
 }
 
-bool gradgradcheck(const CheckedFunction& f, const Tensors& inputs, const Tensors& grad_outputs,
-                   const GradcheckOptions& options) {
+GradcheckReport gradgradcheck_report(const CheckedFunction& f, const Tensors& inputs, const Tensors& grad_outputs,
+                                     const GradcheckOptions& options, const GradcheckLabels& labels) {
   GradMode mode(true);
+  KeptGenerator generator;
+  const std::size_t n = inputs.size();
+  std::vector<std::size_t> ys, xs;  // which outputs and inputs are differentiated
   Tensors all = inputs;
-  if (grad_outputs.empty()) {
-    Generator generator;
-    for (const Tensor& y : differentiable(f(inputs)))
-      all.push_back((rand_like(y.detach(), generator) * 2 - 1).requires_grad_());
-  } else {
-    all.insert(all.end(), grad_outputs.begin(), grad_outputs.end());
-  }
-  check<ValueError>(all.size() > inputs.size(), "gradgradcheck: none of the outputs requires a gradient");
-  auto gradient = [&f, n = static_cast<std::ptrdiff_t>(inputs.size())](const Tensors& in) {
-    Tensors xs(in.begin(), in.begin() + n), gradients(in.begin() + n, in.end());
-    return grad(differentiable(f(xs)), differentiable(xs),
-                {.grad_outputs = gradients, .create_graph = true, .allow_unused = true});
+  Generator numbers;
+  const Tensors outputs = f(inputs);
+  for (std::size_t j = 0; j < outputs.size(); ++j)
+    if (outputs[j].requires_grad()) {
+      ys.push_back(j);
+      if (grad_outputs.empty()) all.push_back((rand_like(outputs[j].detach(), numbers) * 2 - 1).requires_grad_());
+    }
+  for (std::size_t i = 0; i < n; ++i)
+    if (inputs[i].requires_grad()) xs.push_back(i);
+  all.insert(all.end(), grad_outputs.begin(), grad_outputs.end());
+  check<ValueError>(!ys.empty(), "gradgradcheck: none of the outputs requires a gradient");
+  check<ValueError>(all.size() == n + ys.size(), "gradgradcheck: {} grad_outputs for the {} outputs with a gradient",
+                    all.size() - n, ys.size());
+
+  CheckedFunction gradient = [&](const Tensors& in) {
+    Tensors results = f(Tensors(in.begin(), in.begin() + static_cast<std::ptrdiff_t>(n)));
+    Tensors some_ys, some_xs;
+    check<GradError>(results.size() == outputs.size(), "gradgradcheck: {} outputs, then {}", outputs.size(),
+                     results.size());
+    for (std::size_t j : ys) some_ys.push_back(results[j]);
+    for (std::size_t i : xs) some_xs.push_back(in[i]);
+    return grad(some_ys, some_xs,
+                {.grad_outputs = Tensors(in.begin() + static_cast<std::ptrdiff_t>(n), in.end()),
+                 .create_graph = true,
+                 .allow_unused = true});
   };
-  return gradcheck(gradient, all, options);
+  if (options.torch_procedure) return torch_report(gradient, all, options);
+
+  GradcheckLabels names = labels;
+  names.inputs.resize(n);
+  for (std::size_t i = 0; i < n; ++i)
+    if (names.inputs[i].name.empty()) names.inputs[i].name = fmt::format("input {}", i);
+  for (std::size_t j : ys) names.inputs.push_back({fmt::format("cotangent of output {}", j)});
+  return sharp_gradcheck(gradient, all, options, names, true);
+}
+
+bool passed(const GradcheckReport& report, const GradcheckOptions& options) {
+  if (!report.ok() && options.raise_exception) throw GradcheckError(to_string(report));
+  return report.ok();
 }
 
 }  // namespace unroll::detail

@@ -1,3 +1,4 @@
+#include <unroll/autograd/anomaly.h>
 #include <unroll/autograd/grad_mode.h>
 #include <unroll/autograd/node.h>
 #include <unroll/core/view.h>
@@ -12,10 +13,17 @@ thread_local std::uint64_t clock_of_thread = 0;
 }  // namespace
 
 Node::Node(const char* name, std::uint32_t outputs) : name_(name), sequence_(++clock_of_thread), outputs_(outputs) {
+  if (AnomalyMode::enabled()) [[unlikely]]
+    extras_to_write().recorded = detail::Where::path();
   alloc::count_node(1);
 }
 
 Node::~Node() { alloc::count_node(-1); }
+
+detail::NodeExtras& Node::extras_to_write() {
+  if (!extras_) extras_ = std::make_unique<detail::NodeExtras>();
+  return *extras_;
+}
 
 void retain(Node* node) noexcept { node->refs.fetch_add(1, std::memory_order_relaxed); }
 
@@ -34,7 +42,7 @@ void release(Node* node) noexcept {
   deleting = false;
 }
 
-Ref<detail::GradSlot> Node::edge_to(const Tensor& input) noexcept {
+Ref<detail::GradSlot> Node::edge_to(const Tensor& input) {
   if (!detail::wants_grad(input)) return {};
   const Ref<detail::GradSlot>& slot = input.body().grad_slot;
   if (slot->grad_fn && slot->grad_fn->sequence() >= sequence_)
@@ -44,27 +52,33 @@ Ref<detail::GradSlot> Node::edge_to(const Tensor& input) noexcept {
 
 void Node::keep(detail::SavedTensor& saved, const Tensor& value, std::span<const Tensor> outputs) {
   if (!value.defined()) return;
+  saved.elements = Ref<detail::Elements>(&value.body());
   saved.version = value.version();
   auto own = std::find_if(outputs.begin(), outputs.end(), [&](const Tensor& y) { return y.is_same(value); });
-  if (own != outputs.end()) saved.output = static_cast<std::int32_t>(own - outputs.begin());
-  saved.value = saved.output >= 0 ? views::alias(value) : value;
+  if (own != outputs.end())
+    saved.output = static_cast<std::int32_t>(own - outputs.begin());
+  else if (detail::wants_grad(value))
+    saved.history = value.body().grad_slot;
 }
 
 const Tensor& Saved::operator[](std::size_t i) const {
   const detail::SavedTensor& saved = saved_[i];
-  if (!saved.value.defined()) return saved.value;
-  check<GradError>(saved.value.version() == saved.version,
+  Tensor& x = unpacked_[i];
+  if (!saved.elements) return x;
+  const detail::Elements& e = *saved.elements;
+  check<GradError>(e.storage->version == saved.version,
                    "{}: a tensor of shape {} that backward needs was modified in place by {}: it is at version {}, "
                    "version {} was saved; "
                    "write a new tensor instead",
-                   node_.name(), saved.value.shape(), saved.value.body().storage->last_write, saved.value.version(),
-                   saved.version);
-  if (saved.output < 0 || !GradMode::enabled()) return saved.value;
-  if (!unpacked_[i].defined()) {
-    unpacked_[i] = views::alias(saved.value);
-    detail::attach(unpacked_[i], &node_, static_cast<std::uint32_t>(saved.output));
+                   node_.name(), e.shape, e.storage->last_write, e.storage->version, saved.version);
+  if (!x.defined() && saved.output < 0) x = detail::handle_of(*saved.elements);
+  if (!x.defined()) {
+    x = detail::new_tensor(e);
+    x.body().grad_slot = saved.history;
   }
-  return unpacked_[i];
+  if (saved.output >= 0 && GradMode::enabled() && !x.grad_slot())
+    detail::attach(x, &node_, static_cast<std::uint32_t>(saved.output));
+  return x;
 }
 
 namespace detail {
@@ -80,7 +94,10 @@ void attach(const Tensor& y, Node* node, std::uint32_t output) {
   slot->grad_fn = Ref<Node>(node);
   slot->output = output;
   slot->requires_grad = true;
-  y.body().grad_slot = std::move(slot);
+  Body& b = y.body();
+  b.grad_slot = std::move(slot);
+  if (b.is_view && !b.base && !std::exchange(b.is_pinned, true))
+    b.storage->pins.fetch_add(1, std::memory_order_relaxed);
 }
 
 }  // namespace detail

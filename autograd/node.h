@@ -1,4 +1,5 @@
 #pragma once
+#include <unroll/autograd/hooks.h>
 #include <unroll/core/alloc.h>
 #include <unroll/core/tensor.h>
 
@@ -23,17 +24,19 @@ struct GradSlot : RefCounted {
   DType dtype;
   Shape shape;
   Tensor grad;
+  Hooks<GradHook> hooks;  // of a leaf; those of computed tensors are on the node
   explicit GradSlot(const Tensor& like) : dtype(like.dtype()), shape(like.shape()) {}
   static void* operator new(std::size_t bytes) { return alloc::allocate(bytes); }
   static void operator delete(void* p, std::size_t bytes) noexcept { alloc::deallocate(p, bytes); }
 };
 
-/// A tensor kept for backward.
+/// A tensor kept for backward: its elements and the history it had then, not the tensor itself. What is written in
+/// place later belongs to a node that may own this one, and node and tensor would own each other.
 struct SavedTensor {
-  Tensor value;
-  std::uint32_t version = 0;  // of its memory when it was saved
-  /// ≥ 0: the node's own output of that number, kept without history, else node and tensor would own each other.
-  std::int32_t output = -1;
+  Ref<Elements> elements;
+  Ref<GradSlot> history;      // none for an own output, for the same reason
+  std::uint32_t version = 0;  // of the memory when it was saved
+  std::int32_t output = -1;   // ≥ 0: the node's own output of that number
 };
 
 /// What one run of Node::backward reads and writes.
@@ -59,7 +62,7 @@ class Saved {
  private:
   Node& node_;
   std::span<const detail::SavedTensor> saved_;
-  Tensor* unpacked_;  // own outputs with their history given back; here, not in the node, which would own itself
+  Tensor* unpacked_;  // tensors again; here, not in the node, which would own itself
   std::span<const std::uint8_t> needs_;
 };
 
@@ -87,13 +90,17 @@ class Node : public RefCounted {
   }
   bool freed() const noexcept { return freed_; }
 
+  /// Null for most nodes.
+  const detail::NodeExtras* extras() const noexcept { return extras_.get(); }
+  detail::NodeExtras& extras_to_write();
+
   static void* operator new(std::size_t bytes) { return alloc::allocate(bytes); }
   static void operator delete(void* p, std::size_t bytes) noexcept { alloc::deallocate(p, bytes); }
 
  protected:
   Node(const char* name, std::uint32_t outputs);
   /// Moves the sequence number past that of the input's op and returns the edge to it.
-  Ref<detail::GradSlot> edge_to(const Tensor& input) noexcept;
+  Ref<detail::GradSlot> edge_to(const Tensor& input);
   /// Takes `value` into `saved`, as an output when it is one of `outputs`.
   void keep(detail::SavedTensor& saved, const Tensor& value, std::span<const Tensor> outputs);
   virtual void release_saved() noexcept = 0;
@@ -101,14 +108,20 @@ class Node : public RefCounted {
  private:
   friend void release(Node*) noexcept;
   const char* name_;
-  std::uint64_t sequence_;
+  union {
+    std::uint64_t sequence_;
+    Node* next_dead_;  // see release; a dead node has no place in an order
+  };
   std::uint32_t outputs_;
   bool freed_ = false;
-  Node* next_dead_ = nullptr;  // see release
+  std::unique_ptr<detail::NodeExtras> extras_;
 };
 
 namespace detail {
-inline bool wants_grad(const Tensor& x) noexcept { return x.grad_slot() && x.grad_slot()->requires_grad; }
+inline bool wants_grad(const Tensor& x) {
+  const GradSlot* slot = x.grad_slot();
+  return slot && slot->requires_grad;
+}
 /// Drops x's gradient, or sets it to zero: in place, or by a new one where that cannot be.
 void zero_grad(const Tensor& x, bool set_to_none);
 /// Makes `y` output number `output` of `node`.

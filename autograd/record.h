@@ -1,4 +1,5 @@
 #pragma once
+#include <unroll/autograd/anomaly.h>
 #include <unroll/autograd/grad_mode.h>
 #include <unroll/autograd/node.h>
 
@@ -21,12 +22,6 @@
 namespace unroll {
 
 namespace detail {
-/// An argument of record: refers to the tensor, copies nothing.
-struct Arg {
-  Arg(const Tensor& x) : tensor(&x) {}
-  const Tensor* tensor;
-};
-
 /// A gradient function that needs the incoming gradient only.
 template <class F>
 concept SavesNothing = std::invocable<F, const Tensor&>;
@@ -98,7 +93,7 @@ class GroupNode final : public Node {
   [[no_unique_address]] Gradient gradient_;
 };
 
-inline bool recording(std::span<const Tensor> inputs) noexcept {
+inline bool recording(std::span<const Tensor> inputs) {
   if (!GradMode::enabled()) return false;
   for (const Tensor& x : inputs)
     if (wants_grad(x)) return true;
@@ -122,6 +117,8 @@ template <std::size_t N, std::size_t K, class... Gradients>
 Tensor record(const char* name, const detail::Arg (&inputs)[N], Tensor y, const detail::SaveList<K>& saves,
               Gradients... gradients) {
   static_assert(sizeof...(Gradients) == N, "record: one gradient function for each input");
+  if (AnomalyMode::enabled()) [[unlikely]]
+    detail::check_forward(name, inputs, std::span(&y, 1));
   if (!GradMode::enabled()) return y;
   bool wanted = false;
   for (const detail::Arg& x : inputs) wanted |= detail::wants_grad(*x.tensor);
@@ -146,6 +143,8 @@ using Gradients = std::span<const Tensor>;
 template <class Gradient>
 void record_all(const char* name, TensorList inputs, std::span<const Tensor> outputs,
                 std::span<const Tensor* const> saves, Gradient gradient) {
+  if (AnomalyMode::enabled()) [[unlikely]]
+    detail::check_forward(name, std::vector<detail::Arg>(inputs.begin(), inputs.end()), outputs);
   if (!detail::recording(inputs)) return;
   auto node = Ref<Node>::adopt(new detail::GroupNode<Gradient>(name, inputs, outputs, saves, std::move(gradient)));
   for (std::uint32_t j = 0; j < outputs.size(); ++j)

@@ -10,15 +10,14 @@ using detail::GradSlot;
 
 namespace {
 GradSlot& slot_of(const Tensor& x) {
-  Ref<GradSlot>& slot = x.body().grad_slot;
-  if (!slot) slot = Ref<GradSlot>::adopt(new GradSlot(x));
-  return *slot;
+  if (!x.grad_slot()) x.body().grad_slot = Ref<GradSlot>::adopt(new GradSlot(x));
+  return *x.body().grad_slot;
 }
 }  // namespace
 
-bool Tensor::requires_grad() const noexcept { return detail::wants_grad(*this); }
+bool Tensor::requires_grad() const { return detail::wants_grad(*this); }
 
-bool Tensor::is_leaf() const noexcept { return !grad_slot() || !grad_slot()->grad_fn; }
+bool Tensor::is_leaf() const { return !grad_slot() || !grad_slot()->grad_fn; }
 
 const Tensor& Tensor::requires_grad_(bool requires_grad) const {
   check<DTypeError>(!requires_grad || is_floating_point(), "requires_grad_: only float32 and float64 can, got {}",
@@ -52,7 +51,11 @@ const Tensor& Tensor::retain_grad() const {
   return *this;
 }
 
-Tensor Tensor::detach() const { return views::alias(*this); }
+Tensor Tensor::detach() const {
+  Tensor x = views::alias(*this);
+  x.body().is_view = false;  // nothing is recorded of where it came from, so it is the base of what follows
+  return x;
+}
 
 void Tensor::backward() const { unroll::backward({*this}); }
 

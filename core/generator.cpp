@@ -1,11 +1,9 @@
 #include <unroll/core/error.h>
-#include <unroll/core/generator.h>
+#include <unroll/core/kernels/random.h>
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <cstring>
-#include <numbers>
 
 namespace unroll {
 namespace {
@@ -54,13 +52,12 @@ double Generator::random_normal() noexcept {
     cached_normal_.reset();
     return second;
   }
-  auto unit = [this] { return static_cast<double>(random64() & 0x1fffffffffffff) * 0x1p-53; };
-  double u1 = unit(), u2 = unit();
-  // PyTorch 1.13 to the bit; later ones write log1p(-u2), which differs in the last bit of one draw in twenty.
-  double r = std::sqrt(-2 * std::log(1 - u2));
-  double t = 2 * std::numbers::pi * u1;
-  cached_normal_ = r * std::sin(t);
-  return r * std::cos(t);
+  double u1 = kernels::unit<double>(*this), u2 = kernels::unit<double>(*this);
+  // PyTorch 1.13 to the bit. Later ones write log1p(-u2), which differs in the last bit of one draw in twenty, and
+  // whose bits in the C library depend on its version and the CPU.
+  auto [first, second] = kernels::normals(u1, u2);
+  cached_normal_ = second;
+  return first;
 }
 
 std::vector<std::byte> Generator::get_state() const {

@@ -14,6 +14,10 @@ namespace unroll {
 /// Intel's, so the same seed gives another dropout mask there; Mkl reproduces it.
 enum class BernoulliStream : std::uint8_t { Portable, Mkl };
 
+/// Any integer in [−2⁶³, 2⁶⁴); what could hold more is no type of a seed.
+template <class T>
+concept Seed = std::integral<T> && sizeof(T) <= 8;
+
 /// A Mersenne Twister (MT19937) and the one normal number that drawing them in pairs leaves over. A plain value: a copy
 /// goes its own way from the same state. Not for use by several threads at once.
 class Generator {
@@ -21,15 +25,15 @@ class Generator {
   static constexpr std::uint64_t kDefaultSeed = 67280421310721;
 
   Generator() noexcept { seed(kDefaultSeed); }
-  template <std::integral Seed>
-  explicit Generator(Seed from) noexcept {
+  template <Seed Integer>
+  explicit Generator(Integer from) noexcept {
     manual_seed(from);
   }
 
-  /// Starts over from any integer in [−2⁶³, 2⁶⁴); a negative one means 2⁶⁴ + seed. Of the 64 bits only the lower 32
-  /// reach the numbers. Drops the cached normal.
-  template <std::integral Seed>
-  Generator& manual_seed(Seed from) noexcept {
+  /// Starts over; a negative seed means 2⁶⁴ + seed. Of the 64 bits only the lower 32 reach the numbers. Drops the
+  /// cached normal.
+  template <Seed Integer>
+  Generator& manual_seed(Integer from) noexcept {
     return seed(static_cast<std::uint64_t>(from));
   }
   /// The seed it last started from, all 64 bits.
@@ -81,8 +85,8 @@ class Generator {
 Generator& default_generator() noexcept;
 
 /// Seeds this thread's default generator.
-template <std::integral Seed>
-Generator& manual_seed(Seed seed) noexcept {
+template <Seed Integer>
+Generator& manual_seed(Integer seed) noexcept {
   return default_generator().manual_seed(seed);
 }
 

@@ -44,7 +44,7 @@ Tensor detail::laid_out_like(const Tensor& like) {
     strides[d] = stride;
     stride *= like.shape()[d];
   }
-  return detail::new_tensor(y.body().storage, y.shape(), std::move(strides), 0, y.dtype(), false);
+  return detail::new_tensor(y.body().storage, Shape(y.shape()), std::move(strides), 0, y.dtype(), false);
 }
 
 namespace {

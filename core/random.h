@@ -4,7 +4,8 @@
 
 #pragma GCC visibility push(default)
 /// Random numbers: on every machine those that PyTorch draws on a CPU with AVX2 from the same seed, bit for bit.
-/// (float64 normals go through log, sin and cos of the C library; glibc's agree.)
+/// (Fewer than 16 float64 normals, or strided ones, are PyTorch 1.13's: later ones differ in the last bit of one in
+/// twenty.)
 namespace unroll {
 
 namespace detail {

@@ -38,33 +38,64 @@ void release(Storage* storage) noexcept {
   alloc::deallocate(storage, kHeader + bytes);
 }
 
-Body::Body(Ref<Storage> storage_, Shape shape_, Strides strides_, std::int64_t offset_, DType dtype_, bool is_view_)
+Elements::Elements(Ref<Storage>&& storage_, Shape&& shape_, Strides&& strides_, std::int64_t offset_, DType dtype_,
+                   bool is_view_)
     : storage(std::move(storage_)), shape(std::move(shape_)), strides(std::move(strides_)), offset(offset_),
-      numel(unroll::numel(shape)), dtype(dtype_), contiguous(is_row_major(shape, strides, numel)), is_view(is_view_) {
-  if (is_view) storage->views.fetch_add(1, std::memory_order_relaxed);
-  alloc::count_tensor(1);
-}
+      numel(unroll::numel(shape)), dtype(dtype_), contiguous(is_row_major(shape, strides, numel)), is_view(is_view_) {}
 
-Body::~Body() {
-  if (is_view) storage->views.fetch_sub(1, std::memory_order_relaxed);
-  alloc::count_tensor(-1);
-}
+Elements::Elements(const Elements& other)
+    : storage(other.storage), shape(other.shape), strides(other.strides), offset(other.offset), numel(other.numel),
+      dtype(other.dtype), contiguous(other.contiguous), is_view(other.is_view) {}
 
-void release(Body* body) noexcept {
-  if (body->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-  body->~Body();
-  alloc::deallocate(body, sizeof(Body));
-}
-
-Tensor new_tensor(Ref<Storage> storage, Shape shape, Strides strides, std::int64_t offset, DType dtype, bool is_view) {
+namespace {
+template <class... Args>
+Tensor new_body(Args&&... args) {
   void* memory = alloc::allocate(sizeof(Body));
   try {
-    return Tensor(Ref<Body>::adopt(
-        new (memory) Body(std::move(storage), std::move(shape), std::move(strides), offset, dtype, is_view)));
+    auto* body = new (memory) Body(std::forward<Args>(args)...);
+    alloc::count_tensor(1);
+    return Tensor(Ref<Body>::adopt(body));
   } catch (...) {  // a size that overflows
     alloc::deallocate(memory, sizeof(Body));
     throw;
   }
+}
+
+void destroy(Body* body) noexcept {
+  if (body->is_pinned) body->storage->pins.fetch_sub(1, std::memory_order_relaxed);
+  body->~Body();
+  alloc::count_tensor(-1);
+  alloc::deallocate(body, sizeof(Body));
+}
+}  // namespace
+
+Tensor new_tensor(Ref<Storage> storage, Shape&& shape, Strides&& strides, std::int64_t offset, DType dtype,
+                  bool is_view) {
+  return new_body(std::move(storage), std::move(shape), std::move(strides), offset, dtype, is_view);
+}
+
+Tensor new_tensor(const Elements& elements) { return new_body(elements); }
+
+void retain(Elements* elements) noexcept { elements->holds.fetch_add(1, std::memory_order_relaxed); }
+
+void release(Elements* elements) noexcept {
+  if (elements->holds.fetch_sub(1, std::memory_order_acq_rel) == 1) destroy(static_cast<Body*>(elements));
+}
+
+void release(Body* body) noexcept {
+  if (body->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  if (body->holds.load(std::memory_order_acquire) == 1) return destroy(body);  // nobody is left to take another hold
+  body->grad_slot = {};
+  body->base = {};
+  if (std::exchange(body->is_pinned, false)) body->storage->pins.fetch_sub(1, std::memory_order_relaxed);
+  release(static_cast<Elements*>(body));
+}
+
+Tensor handle_of(Elements& elements) noexcept {
+  auto& body = static_cast<Body&>(elements);
+  std::int32_t refs = body.refs.load(std::memory_order_relaxed);
+  while (refs > 0 && !body.refs.compare_exchange_weak(refs, refs + 1, std::memory_order_acquire)) {}
+  return refs > 0 ? Tensor(Ref<Body>::adopt(&body)) : Tensor();
 }
 }  // namespace detail
 

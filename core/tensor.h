@@ -12,14 +12,16 @@ namespace unroll {
 
 class Tensor;
 struct BackwardOptions;
+class GradHook;
+class HookHandle;
 
 namespace detail {
 /// The memory behind one or more tensors; its elements follow this header. Views share it, and with it the version.
 struct Storage : RefCounted {
-  std::size_t bytes;                   // of the elements
-  std::uint32_t version = 0;           // how often the elements have been written in place
-  std::atomic<std::int32_t> views{0};  // live tensors that are views of another; threads may view one parameter
-  const char* last_write = "";         // the op that wrote last, for the error that a stale saved tensor raises
+  std::size_t bytes;                  // of the elements
+  std::uint32_t version = 0;          // how often the elements have been written in place
+  std::atomic<std::int32_t> pins{0};  // live tensors with Body::is_pinned
+  const char* last_write = "";        // the op that wrote last, for the error that a stale saved tensor raises
   void* data() noexcept { return reinterpret_cast<std::byte*>(this) + 64; }
 };
 void release(Storage*) noexcept;
@@ -29,27 +31,54 @@ struct GradSlot;
 void retain(GradSlot*) noexcept;
 void release(GradSlot*) noexcept;
 
+struct Body;
+
 /// What core asks of autograd, which defines it: raise GradError if `op` may not overwrite x now; what printing says of
-/// x's gradient, ", requires_grad=true", ", grad_fn=<tanh>" or "".
+/// x's gradient, ", requires_grad=true", ", grad_fn=<tanh>" or ""; a new history for a view whose base has got one.
 void before_write(const Tensor& x, const char* op);
 std::string gradient_suffix(const Tensor& x);
+void follow_base(Body& view);
 
-/// What a Tensor points to.
-struct Body : RefCounted {
+/// The part of a Body that a saved tensor keeps: what the elements are, but not how they were computed.
+struct Elements {
+  std::atomic<std::int32_t> holds{1};  // saved tensors, and one for all handles together
   Ref<Storage> storage;
   Shape shape;
   Strides strides;  // in elements
   std::int64_t offset, numel;
   DType dtype;
   bool contiguous, is_view;
+  Elements(Ref<Storage>&& storage, Shape&& shape, Strides&& strides, std::int64_t offset, DType dtype, bool is_view);
+  Elements(const Elements& other);
+};
+void retain(Elements*) noexcept;
+void release(Elements*) noexcept;
+
+/// What a Tensor points to. With the last handle goes what lies in Body, with the last hold the rest.
+struct Body : RefCounted, Elements {
   Ref<GradSlot> grad_slot;  // none for a plain tensor
-  Body(Ref<Storage> storage, Shape shape, Strides strides, std::int64_t offset, DType dtype, bool is_view);
-  ~Body();
+  // A recorded view is part of the tensor whose memory it shows: it follows that one's history, and one that is written
+  // in place rewrites it (autograd/ops/in_place.cpp). Set by the ops of autograd/ops/shape.cpp, never on a base.
+  Ref<Body> base;
+  std::atomic<std::uint32_t> rewrites{0};  // of a base's history; in a view, those that its own history knows of
+  bool is_piece = false;                   // of several that one op returned, or a view of such a piece
+  bool is_hidden = false;                  // a view made under NoGrad of a tensor that requires a gradient
+  bool is_pinned = false;  // a view with a history that follows nothing, as from a Function: no recorded write may come
+  using Elements::Elements;
+  explicit Body(const Elements& like) : Elements(like) {}
+  bool is_outdated() const noexcept {
+    return base && base->rewrites.load(std::memory_order_relaxed) != rewrites.load(std::memory_order_acquire);
+  }
 };
 void release(Body*) noexcept;
+/// A handle to the tensor with these elements; undefined when the last one is gone.
+Tensor handle_of(Elements& elements) noexcept;
 
 /// A tensor over that memory. The caller vouches for the bounds.
-Tensor new_tensor(Ref<Storage> storage, Shape shape, Strides strides, std::int64_t offset, DType dtype, bool is_view);
+Tensor new_tensor(Ref<Storage> storage, Shape&& shape, Strides&& strides, std::int64_t offset, DType dtype,
+                  bool is_view);
+/// A tensor with the same elements, without history.
+Tensor new_tensor(const Elements& elements);
 
 template <std::derived_from<RefCounted> T>
 void retain(T* counted) noexcept {
@@ -102,9 +131,12 @@ class Tensor {
   template <class T>
   std::vector<T> to_vector() const;
 
-  // -- in place (autograd/ops/in_place.cpp), recorded like any op. Raises GradError where that is impossible: on a leaf
-  // that requires a gradient, or on memory shared with a view while its history is recorded. Operands broadcast to this
-  // tensor's shape.
+  // -- in place (autograd/ops/in_place.cpp), recorded like any op. Written through a view, the base and its other views
+  // have the new elements and their gradients. Operands broadcast to this tensor's shape.
+  //
+  // Raises ValueError on an expanded tensor, whose elements share memory, and ShapeError when the result is larger.
+  // While ops are recorded, raises GradError on a leaf that requires a gradient or a view of one, on what split, chunk
+  // or unbind returned, and on a view made where nothing was recorded.
   const Tensor& fill_(double value) const;
   const Tensor& zero_() const;
   /// Copies the elements of `source`, converted to this dtype.
@@ -112,8 +144,18 @@ class Tensor {
   /// this ← this + alpha · other
   const Tensor& add_(const Tensor& other, double alpha = 1) const;
   const Tensor& add_(double value) const;
+  const Tensor& sub_(const Tensor& other) const;
+  const Tensor& sub_(double value) const;
   const Tensor& mul_(const Tensor& other) const;
   const Tensor& mul_(double value) const;
+  const Tensor& div_(const Tensor& other) const;
+  const Tensor& div_(double value) const;
+  /// this ← min(max(this, lowest), highest)
+  const Tensor& clamp_(double lowest, double highest) const;
+  const Tensor& exp_() const;
+  const Tensor& relu_() const;
+  const Tensor& sigmoid_() const;
+  const Tensor& tanh_() const;
 
   // -- copies (autograd/ops/copy.cpp), recorded.
   Tensor clone() const;
@@ -124,17 +166,20 @@ class Tensor {
 
   // -- gradients (autograd/engine.cpp, autograd/tensor_grad.cpp)
   /// Whether a gradient can flow to it: it was told to, or was computed from such a tensor.
-  bool requires_grad() const noexcept;
+  bool requires_grad() const;
   /// Raises GradError when it is not floating, or to switch off a tensor that was computed (detach() it instead).
   const Tensor& requires_grad_(bool requires_grad = true) const;
   /// Not computed by a recorded op.
-  bool is_leaf() const noexcept;
+  bool is_leaf() const;
   /// The accumulated gradient, undefined before the first backward.
   Tensor grad() const;
   /// Replaces the gradient. Raises ShapeError or DTypeError unless `grad` is undefined or like this tensor.
   void set_grad(const Tensor& grad) const;
   /// Keeps the gradient of a computed tensor as well.
   const Tensor& retain_grad() const;
+  /// Calls `hook` on the gradient in every backward that computes it. See autograd/hooks.h. Raises GradError unless
+  /// requires_grad().
+  HookHandle register_hook(GradHook hook) const;
   /// Shares memory and version, has no history.
   Tensor detach() const;
   /// d(this)/d(leaf) for all leaves, added to their grad(). See autograd/engine.h for the options.
@@ -148,7 +193,13 @@ class Tensor {
       detail::fail<ValueError>("expected a tensor, got an undefined one");
     return *body_;
   }
-  const detail::GradSlot* grad_slot() const noexcept { return body_ ? body_->grad_slot.get() : nullptr; }
+  /// Its gradient slot as of now: asking gives a view of what was written in place its new history.
+  const detail::GradSlot* grad_slot() const {
+    if (!body_) return nullptr;
+    if (body_->is_outdated()) [[unlikely]]
+      detail::follow_base(*body_);
+    return body_->grad_slot.get();
+  }
 
  private:
   static std::int64_t one_of(std::string_view op, const Shape& sizes, std::int64_t dim) {

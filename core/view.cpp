@@ -8,10 +8,7 @@ Tensor as_strided(const Tensor& x, Shape shape, Strides strides, std::int64_t of
   return detail::new_tensor(x.body().storage, std::move(shape), std::move(strides), offset, x.dtype(), true);
 }
 
-Tensor alias(const Tensor& x) {
-  const detail::Body& b = x.body();
-  return detail::new_tensor(b.storage, b.shape, b.strides, b.offset, b.dtype, b.is_view);
-}
+Tensor alias(const Tensor& x) { return detail::new_tensor(x.body()); }
 
 Tensor narrow(const Tensor& x, std::int64_t dim, std::int64_t start, std::int64_t length) {
   std::size_t d = wrap_dim("narrow", dim, x.shape().size());

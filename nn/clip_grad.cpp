@@ -4,15 +4,21 @@
 #include <unroll/autograd/ops/shape.h>
 #include <unroll/nn/clip_grad.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace unroll::nn {
 
 namespace {
-std::vector<Tensor> gradients(TensorList parameters) {
+// All that may be written.
+std::vector<Tensor> gradients(TensorList parameters, const char* op) {
   std::vector<Tensor> found;
-  for (const Tensor& p : parameters)
-    if (Tensor g = p.grad(); g.defined()) found.push_back(g.detach());
+  for (const Tensor& p : parameters) {
+    Tensor g = p.grad();
+    if (!g.defined()) continue;
+    found.push_back(g.detach());
+    unroll::detail::before_write(found.back(), op);
+  }
   return found;
 }
 }  // namespace
@@ -20,15 +26,17 @@ std::vector<Tensor> gradients(TensorList parameters) {
 double clip_grad_norm_(TensorList parameters, double max_norm, double norm_type, bool error_if_nonfinite) {
   check<ValueError>(max_norm >= 0, "clip_grad_norm_: max_norm must not be negative, got {}", max_norm);
   NoGrad guard;
-  std::vector<Tensor> grads = gradients(parameters), norms;
+  std::vector<Tensor> grads = gradients(parameters, "clip_grad_norm_"), norms;
   if (grads.empty()) return 0;
-  for (const Tensor& g : grads) norms.push_back(norm(g, norm_type));
+  bool mixed = std::any_of(grads.begin(), grads.end(), [&](const Tensor& g) { return g.dtype() != grads[0].dtype(); });
+  for (const Tensor& g : grads) norms.push_back(mixed ? norm(g, norm_type).to(DType::Float64) : norm(g, norm_type));
   Tensor total = norm(stack(norms), norm_type);
   check<ValueError>(!error_if_nonfinite || std::isfinite(total.item()),
                     "clip_grad_norm_: the total norm of order {} of the gradients is {}, so they cannot be clipped",
                     norm_type, total.item());
-  // Multiplied even by 1, so that a NaN spreads to every gradient and cannot be overlooked.
-  Tensor coefficient = clamp(div(max_norm, total + 1e-6), 0, 1);
+  // Divided as torch does, by way of the reciprocal. Multiplied even by 1, so that a NaN spreads to every gradient and
+  // cannot be overlooked.
+  const double coefficient = clamp(1 / (total + 1e-6) * max_norm, 0, 1).item();
   for (const Tensor& g : grads) g.mul_(coefficient);
   return total.item();
 }
@@ -36,7 +44,9 @@ double clip_grad_norm_(TensorList parameters, double max_norm, double norm_type,
 void clip_grad_value_(TensorList parameters, double clip_value) {
   check<ValueError>(clip_value >= 0, "clip_grad_value_: clip_value must not be negative, got {}", clip_value);
   NoGrad guard;
-  for (const Tensor& g : gradients(parameters)) g.copy_(clamp(g, -clip_value, clip_value));
+  std::vector<Tensor> grads = gradients(parameters, "clip_grad_value_"), clamped;
+  for (const Tensor& g : grads) clamped.push_back(clamp(g, -clip_value, clip_value));
+  for (std::size_t i = 0; i < grads.size(); ++i) grads[i].copy_(clamped[i]);
 }
 
 }  // namespace unroll::nn

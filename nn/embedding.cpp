@@ -31,7 +31,9 @@ void Embedding::reset_parameters() {
   if (padding_idx) views::select(weight, 0, *padding_idx).zero_();
 }
 
-Tensor Embedding::operator()(const Tensor& indices) const { return embedding(indices, weight, padding_idx); }
+Tensor Embedding::operator()(const Tensor& indices) const {
+  return hooked([this](const Tensor& rows) { return embedding(rows, weight, padding_idx); }, indices);
+}
 
 std::string Embedding::extra_repr() const {
   std::string text = fmt::format("{}, {}", num_embeddings, embedding_dim);

@@ -22,7 +22,9 @@ void LayerNorm::reset_parameters() {
   if (bias.defined()) init::zeros_(bias);
 }
 
-Tensor LayerNorm::operator()(const Tensor& x) const { return layer_norm(x, normalized_shape, weight, bias, eps); }
+Tensor LayerNorm::operator()(const Tensor& x) const {
+  return hooked([this](const Tensor& input) { return layer_norm(input, normalized_shape, weight, bias, eps); }, x);
+}
 
 std::string LayerNorm::extra_repr() const {
   return fmt::format("{}, eps={}, elementwise_affine={}, bias={}", normalized_shape, detail::python(eps),

@@ -41,8 +41,12 @@ void LayerNormLSTMCell::reset_parameters() {
 }
 
 LSTMState LayerNormLSTMCell::operator()(const Tensor& x, const LSTMState& state) const {
-  const LSTMState start = checked(x, state, {hidden_size, hidden_size});
-  return step(sequence_weights(start.h), x, start);
+  return hooked(
+      [this](const Tensor& input, const LSTMState& given) {
+        const LSTMState start = checked(input, given, {hidden_size, hidden_size});
+        return step(sequence_weights(start.h), input, start);
+      },
+      x, state);
 }
 
 LSTMState LayerNormLSTMCell::step(const RNNWeights& w, const Tensor& x, const LSTMState& state) const {
@@ -70,8 +74,12 @@ void LayerNormGRUCell::reset_parameters() {
 }
 
 Tensor LayerNormGRUCell::operator()(const Tensor& x, const Tensor& h) const {
-  const Tensor start = checked(x, h, hidden_size);
-  return step(sequence_weights(start), x, start);
+  return hooked(
+      [this](const Tensor& input, const Tensor& state) {
+        const Tensor start = checked(input, state, hidden_size);
+        return step(sequence_weights(start), input, start);
+      },
+      x, h);
 }
 
 Tensor LayerNormGRUCell::step(const RNNWeights& w, const Tensor& x, const Tensor& h) const {

@@ -26,7 +26,9 @@ void Linear::reset_parameters() {
   init::uniform_(bias, -bound, bound);
 }
 
-Tensor Linear::operator()(const Tensor& x) const { return linear(x, weight, bias); }
+Tensor Linear::operator()(const Tensor& x) const {
+  return hooked([this](const Tensor& input) { return linear(input, weight, bias); }, x);
+}
 
 std::string Linear::extra_repr() const {
   return fmt::format("in_features={}, out_features={}, bias={}", in_features, out_features,

@@ -33,8 +33,12 @@ RNNWeights LSTMCell::sequence_weights(const Tensor& h) const {
 }
 
 LSTMState LSTMCell::operator()(const Tensor& x, const LSTMState& state) const {
-  const LSTMState start = checked(x, state, state_widths());
-  return step(sequence_weights(start.h), x, start);
+  return hooked(
+      [this](const Tensor& input, const LSTMState& given) {
+        const LSTMState start = checked(input, given, state_widths());
+        return step(sequence_weights(start.h), input, start);
+      },
+      x, state);
 }
 
 LSTMState LSTMCell::step(const RNNWeights& w, const Tensor& x, const LSTMState& state) const {

@@ -37,6 +37,7 @@ void Module::add(std::string name, Module& module) {
   check_name(name);
   check<ValueError>(std::ranges::none_of(module.named_modules(), [this](const auto& m) { return m.second == this; }),
                     "add: \"{}\" contains the {} that it is added to", name, type_name());
+  module.set_path(path_.empty() ? name : path_ + "." + name);
   members_.push_back({std::move(name), nullptr, &module});
 }
 
@@ -50,6 +51,7 @@ void Module::add_members_of(Module& module, std::string suffix) {
     }
   };
   check_names(check_names, module, suffix);
+  module.set_path(path_.empty() && suffix.starts_with('_') ? suffix.substr(1) : path_ + suffix);
   members_.push_back({std::move(suffix), nullptr, &module, Kind::Parameter, true});
 }
 
@@ -132,8 +134,9 @@ void become(const Tensor& x, const Tensor& converted) {
   unroll::detail::Body& body = x.body();
   converted.body().storage->version = x.version() + 1;
   converted.body().storage->last_write = "to";
-  body.storage->views -= body.is_view;
+  if (std::exchange(body.is_pinned, false)) --body.storage->pins;
   body.is_view = false;
+  body.base = {};
   body.storage = converted.body().storage;
   body.strides = converted.strides();
   body.offset = converted.body().offset;

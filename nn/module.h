@@ -1,5 +1,5 @@
 #pragma once
-#include <unroll/core/tensor.h>
+#include <unroll/nn/module_hooks.h>
 
 #include <functional>
 #include <iosfwd>
@@ -72,6 +72,18 @@ class Module {
   /// strict, keys may be missing or unexpected, and are returned.
   IncompatibleKeys load_state_dict(const NamedTensors& state, bool strict = true);
 
+  /// Its name in the model that it was added to, "encoder.rnn"; where it was added to none, type_name().
+  std::string path() const;
+
+  /// Calls `hook` before, or after, each call of the module, in the order of registration. What a hook raises passes
+  /// through the call. Modules whose operator() does its work in hooked() take part.
+  HookHandle register_forward_pre_hook(ForwardPreHook hook);
+  HookHandle register_forward_hook(ForwardHook hook);
+  /// Calls `hook` in each backward through a call of the module, once the gradients of its inputs are complete; if no
+  /// input needs one, when those of its outputs are. The module must live until then, and passes through one graph
+  /// must follow each other. Inputs and outputs of a call become views, so they cannot be written in place.
+  HookHandle register_full_backward_hook(BackwardHook hook);
+
   /// What it is printed as: the name of its class, without namespaces.
   virtual std::string type_name() const;
   /// What stands between the brackets when it is printed: "in_features=3, out_features=4, bias=True".
@@ -91,6 +103,28 @@ class Module {
   /// "_l0". It is in no list of modules itself.
   void add_members_of(Module& module, std::string suffix);
 
+  /// f(inputs…), with the module's hooks around it and its path() in the errors of AnomalyMode. An operator() does its
+  /// work in it:
+  ///
+  ///     Tensor operator()(const Tensor& x) const {
+  ///       return hooked([this](const Tensor& x) { return head(tanh(body(x))); }, x);
+  ///     }
+  template <class F, class... Inputs>
+  std::invoke_result_t<F, const Inputs&...> hooked(F f, const Inputs&... inputs) const {
+    detail::CallScope scope(*this);
+    if (!hooks_) return f(inputs...);
+    std::tuple<Inputs...> arguments(inputs...);
+    std::vector<Tensor> given = detail::tensors_of(arguments);
+    detail::HookedCall around(*this, *hooks_);
+    around.before(given);
+    detail::put_tensors(arguments, given);
+    auto result = std::apply(f, arguments);
+    std::vector<Tensor> outputs = detail::tensors_of(result);
+    around.after(outputs);
+    detail::put_tensors(result, outputs);
+    return result;
+  }
+
  private:
   struct Member {
     std::string name;  // or suffix
@@ -106,7 +140,12 @@ class Module {
   bool has_member(std::string_view name) const;
   void check_name(const std::string& name) const;
 
+  detail::ModuleHooks& hooks();
+  void set_path(const std::string& path);
+
   std::vector<Member> members_;
+  std::unique_ptr<detail::ModuleHooks> hooks_;  // none before the first is registered
+  std::string path_;
   bool training_ = true;
 };
 

@@ -16,8 +16,12 @@ PeepholeLSTMCell::PeepholeLSTMCell(std::int64_t input_size_, std::int64_t hidden
 }
 
 LSTMState PeepholeLSTMCell::operator()(const Tensor& x, const LSTMState& state) const {
-  const LSTMState start = checked(x, state, {hidden_size, hidden_size});
-  return step(sequence_weights(start.h), x, start);
+  return hooked(
+      [this](const Tensor& input, const LSTMState& given) {
+        const LSTMState start = checked(input, given, {hidden_size, hidden_size});
+        return step(sequence_weights(start.h), input, start);
+      },
+      x, state);
 }
 
 RNNWeights PeepholeLSTMCell::sequence_weights(const Tensor& h) const {

@@ -1,33 +1,14 @@
-#include <cxxabi.h>
 #include <fmt/format.h>
+#include <unroll/autograd/function.h>
 #include <unroll/nn/module.h>
 
-#include <cstdlib>
-#include <memory>
 #include <ostream>
 #include <typeinfo>
 
 // How modules print themselves: as Python's torch does, so that the two can be laid side by side.
 namespace unroll::nn {
 
-std::string Module::type_name() const {
-  std::unique_ptr<char, decltype(&std::free)> demangled(
-      abi::__cxa_demangle(typeid(*this).name(), nullptr, nullptr, nullptr), &std::free);
-  std::string_view full = demangled ? demangled.get() : typeid(*this).name();
-  std::string name;
-  for (std::size_t i = 0; i < full.size(); ++i) {
-    constexpr std::string_view kAnonymous = "(anonymous namespace)";
-    if (full.substr(i, kAnonymous.size()) == kAnonymous) i += kAnonymous.size();
-    if (full.substr(i, 2) == "::") {
-      // What stands before "::" is a namespace, back to where a template argument begins.
-      name.erase(name.find_last_of("<, ") + 1);
-      ++i;
-    } else {
-      name += full[i];
-    }
-  }
-  return name;
-}
+std::string Module::type_name() const { return unroll::detail::class_name(typeid(*this)); }
 
 namespace {
 std::string indented(const std::string& text) {

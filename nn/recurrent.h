@@ -152,10 +152,15 @@ class Recurrent : public RecurrentBase {
   /// Raises ShapeError, DTypeError or ValueError when x or `initial` do not fit, and ShapeError for a sequence of no
   /// steps.
   Output operator()(const Tensor& x, const State& initial = {}, const Call& call = {}) const {
-    Trace<State> trace = follow(x, initial, call, false);
-    return {from_time_major(trace.outputs.back(), x), std::move(trace.state)};
+    return this->hooked(
+        [&](const Tensor& input, const State& start) -> Output {
+          Trace<State> trace = follow(input, start, call, false);
+          return {from_time_major(trace.outputs.back(), input), std::move(trace.state)};
+        },
+        x, initial);
   }
   PackedOutput operator()(const PackedSequence& x, const State& initial = {}, const Call& call = {}) const {
+    detail::CallScope scope(*this);
     Trace<State> trace = follow(x, initial, call, false);
     return {x.with_data(trace.outputs.back()), std::move(trace.state)};
   }
@@ -244,6 +249,7 @@ class Recurrent : public RecurrentBase {
     const std::vector<Tensor> resets = done.defined() ? layout.split(done) : std::vector<Tensor>();
     std::vector<State> last;
     for (std::int64_t layer = 0; layer < num_layers; ++layer) {
+      AnomalyScope scope("layer", layer, nullptr);
       const std::vector<Tensor> x = layout.split(y);
       std::vector<Tensor> directions;
       for (std::int64_t direction = 0; direction < num_directions(); ++direction) {
@@ -290,7 +296,8 @@ class Recurrent : public RecurrentBase {
         if (!resets.empty() && !(reverse && k == 0)) state = reset(state, resets[reverse ? t + 1 : t]);
         if (now > before) state = joined({state, part(start, before, now)});
         NamedTensors notes;
-        detail::NoteScope scope(steps != nullptr ? &notes : nullptr);
+        detail::NoteScope noting(steps != nullptr ? &notes : nullptr);
+        AnomalyScope place(reverse ? "reverse step" : "step", static_cast<std::int64_t>(t), nullptr);
         state = step(x[t], state);
         outputs[t] = output_of(state);
         if (steps != nullptr) (*steps)[t] = {state, std::move(notes)};

@@ -11,8 +11,12 @@ RNNCell::RNNCell(std::int64_t input_size_, std::int64_t hidden_size_, const RNNC
 }
 
 Tensor RNNCell::operator()(const Tensor& x, const Tensor& h) const {
-  const Tensor start = checked(x, h, hidden_size);
-  return step(sequence_weights(start), x, start);
+  return hooked(
+      [this](const Tensor& input, const Tensor& state) {
+        const Tensor start = checked(input, state, hidden_size);
+        return step(sequence_weights(start), input, start);
+      },
+      x, h);
 }
 
 Tensor RNNCell::step(const RNNWeights& w, const Tensor& x, const Tensor& h) const {

@@ -5,7 +5,7 @@ namespace unroll::nn {
 namespace {
 struct Function final : Module {
   Function(std::string name, Tensor (*function)(const Tensor&)) : name_(std::move(name)), function_(function) {}
-  Tensor operator()(const Tensor& x) const { return function_(x); }
+  Tensor operator()(const Tensor& x) const { return hooked(function_, x); }
   std::string type_name() const override { return name_; }
 
  private:
@@ -27,9 +27,12 @@ Sequential& Sequential::append(std::string name, Tensor (*function)(const Tensor
 }
 
 Tensor Sequential::operator()(const Tensor& x) const {
-  Tensor y = x;
-  for (const Step& step : steps_) y = step.call(*step.module, y);
-  return y;
+  return hooked(
+      [this](Tensor y) {
+        for (const Step& step : steps_) y = step.call(*step.module, y);
+        return y;
+      },
+      x);
 }
 
 Module& Sequential::operator[](std::size_t i) const {

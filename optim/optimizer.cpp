@@ -150,6 +150,10 @@ Optimizer::Prepared Optimizer::prepare(const StateDict& dict) const {
       check<ValueError>(saved.options.contains(option), "{}: group {} of the state has no option '{}'", name_, g,
                         option);
     prepared.options.push_back(saved.options);
+    ParamGroup group{{}, saved.options};
+    // The rate of a finished OneCycleLR may be below 0.
+    if (auto lr = group.options.find("lr"); lr != group.options.end()) lr->second = std::abs(lr->second);
+    validate(group);
     for (std::size_t i = 0; i < saved.params.size(); ++i) {
       bool is_new = places.try_emplace(saved.params[i], Place{places.size(), g, groups_[g].params[i]}).second;
       check<ValueError>(is_new, "{}: the state has two parameters of number {}", name_, saved.params[i]);

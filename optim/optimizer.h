@@ -69,7 +69,8 @@ class Optimizer {
   /// Shares memory with the optimizer: a later step shows in it.
   StateDict state_dict() const;
   /// Copies `state`, converted to the parameters' dtypes. Raises ValueError when groups, their sizes, options or names
-  /// differ, ShapeError when a tensor has not its parameter's shape; then nothing has changed.
+  /// differ or an option is outside its domain, ShapeError when a tensor has not its parameter's shape; then nothing
+  /// has changed.
   void load_state_dict(const StateDict& state) { load(prepare(state)); }
 
  protected:

@@ -10,7 +10,9 @@
 #include <unroll/core/kernels/elementwise.h>
 #include <unroll/core/kernels/index.h>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace unroll {
 namespace {
@@ -23,6 +25,8 @@ Tensor reduce(const Tensor& loss, Reduction reduction) {
       return mean(loss);
     case Reduction::Sum:
       return sum(loss);
+    case Reduction::BatchMean:
+      detail::fail<ValueError>("loss: Reduction::BatchMean goes with kl_div alone");
   }
   detail::fail<ValueError>("loss: {} is no Reduction", static_cast<int>(reduction));
 }
@@ -70,18 +74,71 @@ Tensor huber_loss(const Tensor& input, const Tensor& target, const HuberLossOpti
   return reduce(huber(difference("huber_loss", input, target), options.delta), options.reduction);
 }
 
+Tensor kl_div(const Tensor& input, const Tensor& target, const KLDivLossOptions& options) {
+  check_alike("kl_div", input, target);
+  Tensor each;
+  if (options.log_target) {
+    each = exp(target) * (target - input);
+  } else {
+    Tensor t = masked_fill(target, eq(target, 0), 1);  // 1 ln 1 stands for 0 ln 0
+    each = t * log(t) - target * input;
+  }
+  if (options.reduction != Reduction::BatchMean) return reduce(each, options.reduction);
+  return input.dim() == 0 ? each : sum(each) / static_cast<double>(input.size(0));
+}
+
+namespace {
+
+void check_factor(const char* op, const Tensor& input, const char* name, const Tensor& factor) {
+  if (!factor.defined()) return;
+  const Shape &from = factor.shape(), &to = input.shape();
+  bool fits = from.size() <= to.size() && std::equal(from.begin(), from.end(), to.end() - from.size(),
+                                                     [](auto f, auto t) { return f == 1 || f == t; });
+  check<ShapeError>(fits, "{}: {} of shape {} does not broadcast to input's {}", op, name, from, to);
+  kernels::check_same_dtype(op, input, factor);
+}
+
+void check_probabilities(const char* op, const char* name, const Tensor& p) {
+  dispatch_float(op, p.dtype(), [&]<class T>() {
+    for (T v : p.to_vector<T>())
+      check<ValueError>(v >= 0 && v <= 1, "{}: {} holds {}, expected probabilities in [0, 1]", op, name, v);
+  });
+}
+
+/// −t ln x − (1 − t) ln(1 − x).   d/dx = (x − t) / x(1 − x), whose denominator torch bounds by the float 1e-12;
+/// d/dt = ln(1 − x) − ln x
+Tensor cross_entropy_of_probabilities(const Tensor& x, const Tensor& t) {
+  Tensor y = kernels::zip("binary_cross_entropy", x, t, [](auto v, auto p) {
+    constexpr decltype(v) lowest = -100;
+    return (p - 1) * std::max(std::log1p(-v), lowest) - p * std::max(std::log(v), lowest);
+  });
+  return record(
+      "binary_cross_entropy", {x, t}, y, save(x, t),
+      [](const Tensor& g, const Saved& s) {
+        return g * (s[0] - s[1]) / clamp((1 - s[0]) * s[0], 1e-12f, std::numeric_limits<double>::infinity());
+      },
+      [](const Tensor& g, const Saved& s) { return g * (log(1 - s[0]) - log(s[0])); });
+}
+
+}  // namespace
+
+Tensor binary_cross_entropy(const Tensor& input, const Tensor& target, const BCELossOptions& options) {
+  constexpr const char* kOp = "binary_cross_entropy";
+  check_alike(kOp, input, target);
+  check_factor(kOp, input, "weight", options.weight);
+  check_probabilities(kOp, "input", input);
+  check_probabilities(kOp, "target", target);
+  Tensor loss = cross_entropy_of_probabilities(input, target);
+  if (options.weight.defined()) loss = loss * options.weight;
+  return reduce(loss, options.reduction);
+}
+
 Tensor binary_cross_entropy_with_logits(const Tensor& input, const Tensor& target,
                                         const BCEWithLogitsLossOptions& options) {
   constexpr const char* kOp = "binary_cross_entropy_with_logits";
   check_alike(kOp, input, target);
-  auto check_factor = [&](const char* name, const Tensor& factor) {
-    if (!factor.defined()) return;
-    check<ShapeError>(broadcast(kOp, factor.shape(), input.shape()) == input.shape(),
-                      "{}: {} of shape {} does not broadcast to input's {}", kOp, name, factor.shape(), input.shape());
-    kernels::check_same_dtype(kOp, input, factor);
-  };
-  check_factor("weight", options.weight);
-  check_factor("pos_weight", options.pos_weight);
+  check_factor(kOp, input, "weight", options.weight);
+  check_factor(kOp, input, "pos_weight", options.pos_weight);
 
   // −ln σ(x) = softplus(−x) and −ln(1 − σ(x)) = softplus(x): two terms that do not cancel, nor do their gradients. From
   // 40 on, softplus(x) = x in double too.

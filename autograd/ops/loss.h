@@ -7,8 +7,9 @@
 /// broadcasts but weights.
 namespace unroll {
 
-/// What becomes of the losses of single elements: themselves, their mean, their sum.
-enum class Reduction : std::uint8_t { None, Mean, Sum };
+/// What becomes of the losses of single elements: themselves, their mean, their sum; for kl_div also their sum divided
+/// by the size of the first dimension, which raises ValueError elsewhere.
+enum class Reduction : std::uint8_t { None, Mean, Sum, BatchMean };
 
 // -- Regression: input and target have one shape
 
@@ -39,7 +40,28 @@ struct HuberLossOptions {
 /// (x − t)² / 2 where |x − t| < δ, else δ (|x − t| − δ/2)
 Tensor huber_loss(const Tensor& input, const Tensor& target, const HuberLossOptions& options = {});
 
-// -- Classification
+// -- Probabilities
+
+struct KLDivLossOptions {
+  Reduction reduction = Reduction::Mean;
+  /// Whether target holds logarithms too.
+  bool log_target = false;
+};
+
+/// t (ln t − x) for probabilities t and logarithms of probabilities x of one shape; with log_target eᵗ (t − x). 0 ln 0
+/// is 0, and so is its derivative. The divergence itself is the sum, or BatchMean over the samples.
+Tensor kl_div(const Tensor& input, const Tensor& target, const KLDivLossOptions& options = {});
+
+struct BCELossOptions {
+  /// Factor of each element's loss; broadcasts to input's shape.
+  Tensor weight = {};
+  Reduction reduction = Reduction::Mean;
+};
+
+/// −t ln x − (1 − t) ln(1 − x) for probabilities x and t of one shape. Logarithms end at −100, so that the loss is
+/// finite; binary_cross_entropy_with_logits needs no such end. Raises ValueError for an input or target
+/// outside [0, 1].
+Tensor binary_cross_entropy(const Tensor& input, const Tensor& target, const BCELossOptions& options = {});
 
 struct BCEWithLogitsLossOptions {
   /// Factor of each element's loss; broadcasts to input's shape.
@@ -52,6 +74,8 @@ struct BCEWithLogitsLossOptions {
 /// −t ln σ(x) − (1 − t) ln(1 − σ(x)) for probabilities t of input's shape.
 Tensor binary_cross_entropy_with_logits(const Tensor& input, const Tensor& target,
                                         const BCEWithLogitsLossOptions& options = {});
+
+// -- Classes
 
 struct NLLLossOptions {
   /// (C,), factor of each class's loss.

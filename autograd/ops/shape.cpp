@@ -10,8 +10,26 @@
 // its placing, cat and split, stack and unbind.
 namespace unroll {
 
+namespace {
+// y, which views::… made of x, is from now on part of what x is part of: written in place, either one changes both.
+// Unless nothing is recorded, here or where x came from: then y stays what it is, a window on the memory.
+Tensor part(const Tensor& x, Tensor y, bool is_piece = false) {
+  const detail::Body& from = x.body();
+  detail::Body& to = y.body();
+  if (!GradMode::enabled() || (from.is_view && !from.base)) {
+    to.is_hidden = from.is_hidden || detail::wants_grad(x);
+    return y;
+  }
+  to.base = from.base ? from.base : Ref<detail::Body>(&x.body());
+  to.rewrites.store(to.base->rewrites.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  to.is_piece = is_piece || from.is_piece;
+  return y;
+}
+}  // namespace
+
 Tensor view(const Tensor& x, const Shape& shape) {
-  return record("view", {x}, views::view(x, shape), [from = x.shape()](const Tensor& g) { return reshape(g, from); });
+  return record("view", {x}, part(x, views::view(x, shape)),
+                [from = x.shape()](const Tensor& g) { return reshape(g, from); });
 }
 
 Tensor reshape(const Tensor& x, const Shape& shape) {
@@ -37,7 +55,7 @@ Tensor flatten(const Tensor& x, std::int64_t start_dim, std::int64_t end_dim) {
 }
 
 Tensor transpose(const Tensor& x, std::int64_t dim0, std::int64_t dim1) {
-  return record("transpose", {x}, views::transpose(x, dim0, dim1),
+  return record("transpose", {x}, part(x, views::transpose(x, dim0, dim1)),
                 [dim0, dim1](const Tensor& g) { return transpose(g, dim0, dim1); });
 }
 
@@ -48,7 +66,7 @@ Tensor t(const Tensor& x) {
 }
 
 Tensor permute(const Tensor& x, const Shape& dims) {
-  Tensor y = views::permute(x, dims);
+  Tensor y = part(x, views::permute(x, dims));
   Shape inverse(dims.size(), 0);
   for (std::size_t i = 0; i < dims.size(); ++i)
     inverse[wrap_dim("permute", dims[i], dims.size())] = static_cast<std::int64_t>(i);
@@ -56,19 +74,23 @@ Tensor permute(const Tensor& x, const Shape& dims) {
 }
 
 /// The engine sums what a gradient has more than its input, so there is nothing to do here.
-Tensor expand(const Tensor& x, const Shape& shape) { return record("expand", {x}, views::expand(x, shape), unchanged); }
+Tensor expand(const Tensor& x, const Shape& shape) {
+  return record("expand", {x}, part(x, views::expand(x, shape)), unchanged);
+}
 
 Tensor squeeze(const Tensor& x) {
-  return record("squeeze", {x}, views::squeeze(x), [from = x.shape()](const Tensor& g) { return reshape(g, from); });
+  return record("squeeze", {x}, part(x, views::squeeze(x)),
+                [from = x.shape()](const Tensor& g) { return reshape(g, from); });
 }
 
 Tensor squeeze(const Tensor& x, std::int64_t dim) {
-  Tensor y = views::squeeze(x, dim);
+  Tensor y = part(x, views::squeeze(x, dim));
   return record("squeeze", {x}, y, [from = x.shape()](const Tensor& g) { return reshape(g, from); });
 }
 
 Tensor unsqueeze(const Tensor& x, std::int64_t dim) {
-  return record("unsqueeze", {x}, views::unsqueeze(x, dim), [dim](const Tensor& g) { return squeeze(g, dim); });
+  return record("unsqueeze", {x}, part(x, views::unsqueeze(x, dim)),
+                [dim](const Tensor& g) { return squeeze(g, dim); });
 }
 
 namespace {
@@ -82,7 +104,7 @@ Tensor slice_backward(const Tensor& g, const Shape& shape, std::int64_t dim, std
 }  // namespace
 
 Tensor narrow(const Tensor& x, std::int64_t dim, std::int64_t start, std::int64_t length) {
-  Tensor y = views::narrow(x, dim, start, length);
+  Tensor y = part(x, views::narrow(x, dim, start, length));
   const std::int64_t first = start < 0 ? start + x.size(dim) : start;
   return record("narrow", {x}, y, [=, from = x.shape()](const Tensor& g) {
     return slice_backward(g, from, dim, first, first + length, 1);
@@ -90,12 +112,12 @@ Tensor narrow(const Tensor& x, std::int64_t dim, std::int64_t start, std::int64_
 }
 
 Tensor slice(const Tensor& x, std::int64_t dim, std::int64_t start, std::int64_t end, std::int64_t step) {
-  return record("slice", {x}, views::slice(x, dim, start, end, step),
+  return record("slice", {x}, part(x, views::slice(x, dim, start, end, step)),
                 [=, from = x.shape()](const Tensor& g) { return slice_backward(g, from, dim, start, end, step); });
 }
 
 Tensor select(const Tensor& x, std::int64_t dim, std::int64_t index) {
-  Tensor y = views::select(x, dim, index);
+  Tensor y = part(x, views::select(x, dim, index));
   const std::int64_t at = index < 0 ? index + x.size(dim) : index;
   const auto d = static_cast<std::int64_t>(wrap_dim("select", dim, x.shape().size()));
   return record("select", {x}, y, [=, from = x.shape()](const Tensor& g) {
@@ -116,7 +138,7 @@ std::vector<Tensor> all_pieces(Gradients g, DType dtype, F shape) {
 
 std::vector<Tensor> split(const Tensor& x, std::int64_t split_size, std::int64_t dim) {
   check<ShapeError>(x.dim() > 0, "split: a scalar cannot be split");
-  const std::int64_t size = x.size(dim);
+  const std::int64_t size = x.shape()[wrap_dim("split", dim, x.shape().size())];
   check<ValueError>(split_size > 0 || (split_size == 0 && size == 0),
                     "split: split_size {} does not divide dimension {} of shape {}", split_size, dim, x.shape());
   const std::int64_t whole = size > 0 ? (size - 1) / split_size : 0;  // pieces before the last
@@ -137,7 +159,8 @@ std::vector<Tensor> split(const Tensor& x, const Shape& split_sizes, std::int64_
   check<ShapeError>(left == 0, "split: sizes {} do not add up to {}, dimension {} of shape {}", split_sizes, size, dim,
                     x.shape());
   std::vector<Tensor> pieces;
-  for (std::int64_t piece : split_sizes) pieces.push_back(views::narrow(x, dim, std::exchange(at, at + piece), piece));
+  for (std::int64_t piece : split_sizes)
+    pieces.push_back(part(x, views::narrow(x, dim, std::exchange(at, at + piece), piece), true));
   auto backward = [d, from = x.shape(), sizes = split_sizes, dtype = x.dtype()](Gradients g, const Saved&,
                                                                                 std::span<Tensor> dx) {
     auto shape = [&](std::size_t i) {
@@ -154,7 +177,7 @@ std::vector<Tensor> split(const Tensor& x, const Shape& split_sizes, std::int64_
 std::vector<Tensor> chunk(const Tensor& x, std::int64_t chunks, std::int64_t dim) {
   check<ValueError>(chunks > 0, "chunk: {} chunks; expected at least 1", chunks);
   check<ShapeError>(x.dim() > 0, "chunk: a scalar cannot be split");
-  const std::int64_t size = x.size(dim);
+  const std::int64_t size = x.shape()[wrap_dim("chunk", dim, x.shape().size())];
   // An empty dimension gives as many empty pieces as were asked for.
   return size == 0 ? split(x, Shape(static_cast<std::size_t>(chunks), 0), dim) : split(x, (size - 1) / chunks + 1, dim);
 }
@@ -163,7 +186,7 @@ std::vector<Tensor> unbind(const Tensor& x, std::int64_t dim) {
   check<ShapeError>(x.dim() > 0, "unbind: a scalar has no dimension to take apart");
   const std::size_t d = wrap_dim("unbind", dim, x.shape().size());
   std::vector<Tensor> pieces;
-  for (std::int64_t i = 0; i < x.shape()[d]; ++i) pieces.push_back(views::select(x, dim, i));
+  for (std::int64_t i = 0; i < x.shape()[d]; ++i) pieces.push_back(part(x, views::select(x, dim, i), true));
   Shape piece = x.shape();
   piece.erase(d);
   auto backward = [d, piece, dtype = x.dtype()](Gradients g, const Saved&, std::span<Tensor> dx) {

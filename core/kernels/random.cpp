@@ -1,4 +1,5 @@
 #include <unroll/core/kernels/random.h>
+#include <unroll/core/kernels/random_math.h>
 
 #include <bit>
 #include <cmath>
@@ -77,37 +78,60 @@ struct SinCos {
   }
 }
 
-#ifdef __x86_64__
-// The same numbers: an fma is exact to the last bit in hardware as in software, but there it is a call into the C
-// library.
-[[gnu::target("avx2,fma")]] void box_muller_avx2(float* x, std::int64_t n, float mean, float std) {
-  box_muller_blocks(x, n, mean, std);
-}
-#endif
-
-void box_muller(float* x, std::int64_t n, float mean, float std) {
-#ifdef __x86_64__
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return box_muller_avx2(x, n, mean, std);
-#endif
-  box_muller_blocks(x, n, mean, std);
+// r cos(2 pi u) and r sin(2 pi u) with r = sqrt(-2 ln(1 - v)).
+[[gnu::always_inline]] inline Normals box_muller_pair(double v, double u, const math::Tables& tables) {
+  double r = std::sqrt(-2 * math::log(1 - v, tables));
+  math::SinCos t = math::sincos(2 * std::numbers::pi * u, tables);
+  return {r * t.cos, r * t.sin};
 }
 
-void box_muller(double* x, std::int64_t n, double mean, double std) {
+[[gnu::always_inline]] inline void box_muller_blocks(double* x, std::int64_t n, double mean, double std) {
+  const math::Tables& tables = math::Tables::get();
   for (double* end = x + n / 16 * 16; x != end; x += 16)
     for (int j = 0; j < 8; ++j) {
-      double r = std::sqrt(-2 * std::log(1 - x[j]));
-      double a = 2 * std::numbers::pi * x[j + 8];
-      x[j] = std::fma(r * std::cos(a), std, mean);
-      x[j + 8] = std::fma(r * std::sin(a), std, mean);
+      auto [first, second] = box_muller_pair(x[j], x[j + 8], tables);
+      x[j] = std::fma(first, std, mean);
+      x[j + 8] = std::fma(second, std, mean);
     }
+}
+
+// The same numbers twice: an fma is exact to the last bit in hardware as in software, but there it is a call into the C
+// library.
+#ifdef __x86_64__
+template <class T>
+[[gnu::target("avx2,fma")]] void box_muller_avx2(T* x, std::int64_t n, T mean, T std) {
+  box_muller_blocks(x, n, mean, std);
+}
+[[gnu::target("avx2,fma")]] Normals normals_avx2(double u1, double u2) {
+  return box_muller_pair(u2, u1, math::Tables::get());
+}
+bool has_fma() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+#endif
+
+template <class T>
+void box_muller(T* x, std::int64_t n, T mean, T std) {
+#ifdef __x86_64__
+  if (has_fma()) return box_muller_avx2(x, n, mean, std);
+#endif
+  box_muller_blocks(x, n, mean, std);
 }
 
 }  // namespace
 
+Normals normals(double u1, double u2) {
+#ifdef __x86_64__
+  if (has_fma()) return normals_avx2(u1, u2);
+#endif
+  return box_muller_pair(u2, u1, math::Tables::get());
+}
+
 template <class T>
 void uniform(T* x, std::int64_t n, std::int64_t step, T from, T to, Generator& g) {
   T width = to - from;
-  for (std::int64_t i = 0; i < n; ++i) x[i * step] = std::fma(unit<T>(g), width, from);
+  for (std::int64_t i = 0; i < n; ++i) {
+    T v = std::fma(unit<T>(g), width, from);
+    x[i * step] = v == to ? from : v;  // rounded up to the end, which does not belong to the range
+  }
 }
 
 template <class T>

@@ -19,7 +19,13 @@ inline double unit<double>(Generator& g) {
   return static_cast<double>(g.random64() & 0x1fffffffffffff) * 0x1p-53;
 }
 
-/// x ← u (to − from) + from
+/// Two normal numbers by Box–Muller from two uniform ones: r cos θ and r sin θ, r = √(−2 ln(1 − u2)), θ = 2π u1.
+struct Normals {
+  double first, second;
+};
+Normals normals(double u1, double u2);
+
+/// x ← u (to − from) + from, and `from` where that is rounded to `to`, as PyTorch does since 2.x.
 template <class T>
 void uniform(T* x, std::int64_t n, std::int64_t step, T from, T to, Generator& g);
 

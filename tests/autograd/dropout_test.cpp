@@ -37,6 +37,17 @@ TEST_CASE("dropout: the mask follows x in memory") {
   CHECK(dropout(t(counted()), 0.5, true, g).to_vector<float>() == Floats{0, 0, 0, 0, 0, 20, 6, 14, 22, 0, 16, 24});
 }
 
+TEST_CASE("dropout: a generator told so draws the mask of PyTorch's wheels on Intel CPUs, one word for all of it") {
+  Generator g(123);
+  g.set_bernoulli_stream(BernoulliStream::Mkl);
+  Floats mask = dropout(full({6, 6}, 0.5), 0.5, true, g).to_vector<float>();
+  CHECK(mask == Floats{1, 1, 1, 1, 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0,
+                       1, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0});
+  Generator one_word(123);
+  one_word.random32();
+  CHECK(g.get_state() == one_word.get_state());
+}
+
 TEST_CASE("dropout: 1 / (1 - p) is rounded to the dtype before it multiplies") {
   Generator g(7);
   Tensor x = full(6, 0.7);

@@ -127,7 +127,81 @@ TEST_CASE("loss: errors of regression losses name both shapes or the option") {
   CHECK_THROWS_AS(smooth_l1_loss(x, x, {.beta = std::nan("")}), ValueError);
 }
 
-// -- binary cross entropy
+// -- probabilities
+
+TEST_CASE("loss: kl_div of probabilities and of logarithms, with its own mean") {
+  Tensor x = tensor({{-1.0, -2.0, -0.5}, {-0.1, -3.0, -4.0}}, f64).requires_grad_();
+  Tensor t = tensor({{0.2, 0.3, 0.5}, {1.0, 0.0, 0.5}}, f64).requires_grad_();
+  auto loss = [&](Reduction r) { return kl_div(x, t, {.reduction = r}); };
+  check_reductions(loss,
+                   {-0.12188758248682008, 0.23880815870221916, -0.09657359027997264, 0.1, 0.0, 1.6534264097200273},
+                   0.2956288992759089, 1.7737733956554536);
+  CHECK(near(loss(Reduction::BatchMean), {0.8868866978277268}));
+  CHECK(near(gradient(loss(Reduction::Sum), x), {-0.2, -0.3, -0.5, -1, 0, -0.5}));
+  // At t = 0 torch's gradient is NaN, by 0 ln 0.
+  CHECK(near(gradient(loss(Reduction::Sum), t),
+             {0.3905620875658997, 1.7960271956740639, 0.8068528194400547, 1.1, 3, 4.306852819440055}));
+  Tensor log_t = (x.detach() * 0.5).requires_grad_();
+  auto of_logs = [&](Reduction r) { return kl_div(x, log_t, {.reduction = r, .log_target = true}); };
+  check_reductions(of_logs,
+                   {0.3032653298563167, 0.36787944117144233, 0.19470019576785122, 0.047561471225035706,
+                    0.33469524022264474, 0.2706705664732254},
+                   0.2531287074527527, 1.518772244716516);
+  CHECK(near(of_logs(Reduction::BatchMean), {0.759386122358258}));
+  CHECK(near(gradient(of_logs(Reduction::Sum), x), {-0.6065306597126334, -0.36787944117144233, -0.7788007830714049,
+                                                    -0.951229424500714, -0.22313016014842982, -0.1353352832366127}));
+  CHECK(near(gradient(of_logs(Reduction::Sum), log_t), {0.9097959895689501, 0.7357588823428847, 0.9735009788392561,
+                                                        0.9987908957257497, 0.5578254003710745, 0.4060058497098381}));
+  CHECK(kl_div(scalar(-1, f64), scalar(1, f64), {.reduction = Reduction::BatchMean}).item() == 1);
+  CHECK(std::isnan(kl_div(zeros({0, 3}), zeros({0, 3}), {.reduction = Reduction::BatchMean}).item()));
+}
+
+TEST_CASE("loss: binary_cross_entropy, whose logarithms end at -100") {
+  Tensor x = tensor({0.0, 0.2, 0.5, 0.9, 1.0}, f64).requires_grad_();
+  Tensor t = tensor({0.25, 0.75, 1.0, 0.0, 1.0}, f64).requires_grad_(), w = tensor({1.0, 2.0, 3.0, 0.5, 2.0}, f64);
+  check_reductions([&](Reduction r) { return binary_cross_entropy(x, t, {.reduction = r}); },
+                   {25, 1.2628643221541276, 0.6931471805599453, 2.302585092994046, 0}, 5.8517193191416235,
+                   29.258596595708116);
+  check_reductions([&](Reduction r) { return binary_cross_entropy(x, t, {.weight = w, .reduction = r}); },
+                   {25, 2.525728644308255, 2.0794415416798357, 1.151292546497023, 0}, 6.1512925464970225,
+                   30.75646273248511);
+  Tensor y = binary_cross_entropy(x, t, {.weight = w, .reduction = Reduction::Sum});
+  CHECK(near(gradient(y, x), {-250000000998.9507, -6.875, -6, 5, 0}));
+  y = binary_cross_entropy(x, t, {.weight = w, .reduction = Reduction::Sum});
+  Values dt = of(gradient(y, t));
+  CHECK(dt[0] == kInf);
+  CHECK(dt[1] == doctest::Approx(2.772588722239781).epsilon(1e-14));
+  CHECK(dt[4] == -kInf);
+}
+
+TEST_CASE("loss: derivatives of losses between probabilities agree with differences") {
+  Generator g(9);
+  auto probabilities = [&] { return (rand({3, 4}, f64, g) * 0.8 + 0.1).requires_grad_(); };
+  Tensor p = probabilities(), t = probabilities(), w = probabilities();
+  for (Reduction r : {Reduction::None, Reduction::Mean, Reduction::Sum, Reduction::BatchMean}) {
+    check_gradients([=](auto& in) { return kl_div(in[0], in[1], {.reduction = r}); }, {leaf({3, 4}, g), t});
+    check_gradients([=](auto& in) { return kl_div(in[0], in[1], {.reduction = r, .log_target = true}); },
+                    {leaf({3, 4}, g), leaf({3, 4}, g)});
+  }
+  check_gradients([](auto& in) { return binary_cross_entropy(in[0], in[1], {.weight = in[2]}); }, {p, t, w});
+}
+
+TEST_CASE("loss: errors of losses between probabilities") {
+  Tensor p = full({2, 3}, 0.5);
+  CHECK_THROWS_WITH_AS(kl_div(p, ones(3)), "kl_div: input of shape (2, 3) and target of shape (3,) differ", ShapeError);
+  CHECK_THROWS_AS(binary_cross_entropy(p, ones(3)), ShapeError);
+  for (double bad : {-0.1, 1.1, std::nan("")}) {
+    CHECK_THROWS_WITH_AS(binary_cross_entropy(full({2, 3}, bad), p),
+                         doctest::Contains("binary_cross_entropy: input holds"), ValueError);
+    CHECK_THROWS_WITH_AS(binary_cross_entropy(p, full({2, 3}, bad)), doctest::Contains("target holds"), ValueError);
+  }
+  for (const Shape& bad : {Shape{2}, Shape{3, 3}, Shape{1, 2, 3}})
+    CHECK_THROWS_WITH_AS(binary_cross_entropy(p, p, {.weight = ones(bad)}), doctest::Contains("does not broadcast"),
+                         ShapeError);
+  CHECK_THROWS_WITH_AS(mse_loss(p, p, {.reduction = Reduction::BatchMean}), doctest::Contains("BatchMean"), ValueError);
+}
+
+// -- binary cross entropy of logits
 
 TEST_CASE("loss: binary_cross_entropy_with_logits with its two kinds of weight") {
   Tensor x = tensor({-50.0, -2.0, 0.0, 0.5, 50.0}, f64).requires_grad_(),

@@ -1,12 +1,12 @@
 // The table of all recorded ops, and what each of its rows goes through. tools/check_op_table.sh asks for a row for
 // every name that is given to record. An op has several rows where it has several cases.
 #include "support/memory.h"
+#include "support/op_table.h"
 
 #include <doctest/doctest.h>
 #include <unroll/unroll.h>
 
 #include <cmath>
-#include <functional>
 
 using namespace unroll;
 
@@ -14,40 +14,6 @@ namespace {
 
 using Tensors = std::vector<Tensor>;
 using Shapes = std::vector<std::vector<Shape>>;
-
-// A function of one to three tensors, or of a list of them, returning one or several.
-struct Function {
-  std::function<Tensors(const Tensors&)> call;
-
-  template <class F>
-  Function(F f) {
-    constexpr bool list = std::is_invocable_v<F, const Tensors&>, one = std::is_invocable_v<F, const Tensor&>,
-                   two = std::is_invocable_v<F, const Tensor&, const Tensor&>;
-    call = [f](const Tensors& in) {
-      if constexpr (list)
-        return listed(f(in));
-      else if constexpr (one)
-        return listed(f(in[0]));
-      else if constexpr (two)
-        return listed(f(in[0], in[1]));
-      else
-        return listed(f(in[0], in[1], in[2]));
-    };
-  }
-  static Tensors listed(Tensor y) { return {std::move(y)}; }
-  static Tensors listed(Tensors y) { return y; }
-};
-
-// Where random elements lie: none closer to 0 than 0.3, where many functions have kinks or poles.
-enum class Domain { Signed, Positive };
-
-struct Row {
-  std::string name;
-  Function f;
-  Shapes shapes;  // of the inputs, several cases
-  Domain domain = Domain::Signed;
-  int order = 2;  // of the derivatives that are checked
-};
 
 using T = const Tensor&;
 const Domain kPositive = Domain::Positive;
@@ -77,7 +43,28 @@ Tensor place(T a) {
   return grad({slice(x, 0, 1, 3)}, {x}, {.grad_outputs = {a * a}, .create_graph = true})[0];
 }
 
-const Row kTable[] = {
+// A view of a that was taken before a was multiplied by b.
+Tensor viewed_before_write(T a, T b) {
+  Tensor h = a * 1, v = transpose(h, 0, 1);
+  h.mul_(b);
+  return v;
+}
+
+// What such a view passes on to its base, for the gradient g².
+Tensor gradient_of_view(T g) {
+  Tensor x = zeros({2, 3}, g.dtype()).requires_grad_(), v = viewed_before_write(x, scalar(1, g.dtype()));
+  return grad({v}, {x}, {.grad_outputs = {g * g}, .create_graph = true})[0];
+}
+
+// What a base passes on to the elements it had and to those written into rows 1 and 2, for the gradient g².
+Tensor gradient_of_write(T g, std::size_t input) {
+  const Tensors x = {zeros({4, 3}, g.dtype()).requires_grad_(), zeros({2, 3}, g.dtype()).requires_grad_()};
+  Tensor h = x[0] * 1;
+  narrow(h, 0, 1, 2).copy_(x[1]);
+  return grad({h}, {x[input]}, {.grad_outputs = {g * g}, .create_graph = true})[0];
+}
+
+const OpRow kTable[] = {
     // arithmetic
     {"add", [](T a, T b) { return a + b; }, kTwo},
     {"add", [](T a) { return a + 2; }, kOne},
@@ -123,6 +110,19 @@ const Row kTable[] = {
     {"add_", copied([](T h, auto&) { h.add_(2); }), kOne},
     {"mul_", copied([](T h, auto& in) { h.mul_(in[1]); }), {{{2, 3}, {2, 3}}, {{2, 3}, {3}}, {{}, {}}, {{0, 3}, {1}}}},
     {"mul_", copied([](T h, auto&) { h.mul_(2); }), kOne},
+    {"sub_", copied([](T h, auto& in) { h.sub_(in[1]); }), {{{2, 3}, {2, 3}}, {{2, 3}, {3}}, {{}, {}}, {{0, 3}, {1}}}},
+    {"div_", copied([](T h, auto& in) { h.div_(in[1]); }), {{{2, 3}, {2, 3}}, {{2, 3}, {3}}, {{}, {}}, {{0, 3}, {1}}}},
+    {"div_", copied([](T h, auto&) { h.div_(2); }), kOne},
+    {"clamp_", copied([](T h, auto&) { h.clamp_(-0.5, 0.7); }), kOne},
+    {"exp_", copied([](T h, auto&) { h.exp_(); }), kOne},
+    {"relu_", copied([](T h, auto&) { h.relu_(); }), kOne},
+    {"sigmoid_", copied([](T h, auto&) { h.sigmoid_(); }), kOne},
+    {"tanh_", copied([](T h, auto&) { h.tanh_(); }), kOne},
+    {"copy_slices", copied([](T h, auto& in) { narrow(h, 0, 1, 2).copy_(in[1]); }), {{{4, 3}, {2, 3}}, {{3, 0}, {2, 0}}}},
+    {"as_strided", viewed_before_write, {{{2, 3}, {2, 3}}, {{3, 2}, {2}}, {{0, 3}, {1}}}},
+    {"put", [](T a) { return gradient_of_view(a); }, {{{3, 2}}}},
+    {"erase", [](T a) { return gradient_of_write(a, 0); }, {{{4, 3}}}},
+    {"take", [](T a) { return gradient_of_write(a, 1); }, {{{4, 3}}}},
 
     // matmul
     {"matmul", matmul, {{{2, 3}, {3, 2}}, {{3}, {3}}, {{3}, {3, 2}}, {{2, 3}, {3}}, {{0, 3}, {3, 2}}, {{2, 0}, {0, 2}}}, {}, 3},
@@ -191,6 +191,9 @@ const Row kTable[] = {
     {"mse_loss", [](T a, T b) { return mse_loss(a, b); }, {{{2, 3}, {2, 3}}, {{}, {}}}},
     {"l1_loss", [](T a, T b) { return l1_loss(a, b, {.reduction = Reduction::None}); }, kSame},
     {"binary_cross_entropy_with_logits", [](T a, T b) { return binary_cross_entropy_with_logits(a, b, {.weight = weights(a), .pos_weight = weights(a) * 2}); }, {{{2, 3}, {2, 3}}}},
+    {"binary_cross_entropy", [](T a, T b) { return binary_cross_entropy(sigmoid(a), sigmoid(b), {.weight = weights(a), .reduction = Reduction::Sum}); }, {{{2, 3}, {2, 3}}, {{0, 3}, {0, 3}}}},
+    {"kl_div", [](T a, T b) { return kl_div(a, b * b, {.reduction = Reduction::BatchMean}); }, {{{2, 3}, {2, 3}}, {{}, {}}}},
+    {"kl_div", [](T a, T b) { return kl_div(a, b, {.reduction = Reduction::Sum, .log_target = true}); }, kSame},
     {"nll_loss", [](T a) { return nll_loss(a * a, index({2, 1}), {.weight = weights(a), .ignore_index = 1}); }, {{{2, 3}}}},
     {"cross_entropy", [](T a) { return cross_entropy(a, index({2, 0}), {.weight = weights(a), .label_smoothing = 0.1}); }, {{{2, 3}}}},
     {"cross_entropy", [](T a, T p) { return cross_entropy(a, p); }, {{{2, 3}, {2, 3}}, {{2, 3, 2}, {2, 3, 2}}}},
@@ -215,7 +218,7 @@ Tensor random_input(const Shape& shape, Domain domain, bool strided, Generator& 
   return views::permute(draw(reversed), dims);
 }
 
-Tensors random_inputs(const Row& row, const std::vector<Shape>& shapes, bool strided) {
+Tensors random_inputs(const OpRow& row, const std::vector<Shape>& shapes, bool strided) {
   Generator generator(42);
   Tensors in;
   for (const Shape& shape : shapes) in.push_back(random_input(shape, row.domain, strided, generator).requires_grad_());
@@ -238,7 +241,7 @@ Tensors differentiable(const Tensors& xs) {
 }
 
 // Gradients by those inputs that require one, of a fixed random combination of the outputs.
-Tensors gradients(const Function& f, const Tensors& in) {
+Tensors gradients(const OpFunction& f, const Tensors& in) {
   Generator generator(9);
   Tensors ys = differentiable(f.call(in)), combination;
   for (const Tensor& y : ys) combination.push_back((rand(y.shape(), DType::Float64, generator) - 0.3).to(y.dtype()));
@@ -246,7 +249,7 @@ Tensors gradients(const Function& f, const Tensors& in) {
 }
 
 // f's gradient as a function, for derivatives of the order above.
-Function gradient_of(const Function& f) {
+OpFunction gradient_of(const OpFunction& f) {
   return [f](const Tensors& in) {
     Tensors ys = differentiable(f.call(in)), ones;
     for (const Tensor& y : ys) ones.push_back(ones_like(y) * 0.7);
@@ -272,7 +275,7 @@ bool close(const Tensors& a, const Tensors& b, double tolerance) {
 // Calls go for each case of each row. Afterwards nothing may be left of it.
 template <class Go>
 void for_all_rows(Go go) {
-  for (const Row& row : kTable)
+  for (const OpRow& row : kTable)
     for (const std::vector<Shape>& shapes : row.shapes) {
       std::string name = row.name + " of";
       for (const Shape& shape : shapes) name += fmt::format(" {}", shape);
@@ -289,8 +292,10 @@ void for_all_rows(Go go) {
 
 }  // namespace
 
+std::span<const OpRow> op_table() { return kTable; }
+
 TEST_CASE("ops: gradcheck, order one to three") {
-  for_all_rows([](const Row& row, const std::vector<Shape>& shapes) {
+  for_all_rows([](const OpRow& row, const std::vector<Shape>& shapes) {
     for (bool strided : {false, true}) {
       CAPTURE(strided);
       Tensors in = random_inputs(row, shapes, strided);
@@ -302,7 +307,7 @@ TEST_CASE("ops: gradcheck, order one to three") {
 }
 
 TEST_CASE("ops: strided inputs give what contiguous ones do") {
-  for_all_rows([](const Row& row, const std::vector<Shape>& shapes) {
+  for_all_rows([](const OpRow& row, const std::vector<Shape>& shapes) {
     Tensors strided = random_inputs(row, shapes, true), contiguous = like(strided, DType::Float64);
     CHECK(close(row.f.call(strided), row.f.call(contiguous), 1e-14));
     CHECK(close(gradients(row.f, strided), gradients(row.f, contiguous), 1e-14));
@@ -310,7 +315,7 @@ TEST_CASE("ops: strided inputs give what contiguous ones do") {
 }
 
 TEST_CASE("ops: float32 agrees with float64") {
-  for_all_rows([](const Row& row, const std::vector<Shape>& shapes) {
+  for_all_rows([](const OpRow& row, const std::vector<Shape>& shapes) {
     Tensors narrow = like(random_inputs(row, shapes, false), DType::Float32), wide = like(narrow, DType::Float64);
     for (T y : row.f.call(narrow)) CHECK(y.dtype() == DType::Float32);
     CHECK(close(row.f.call(narrow), row.f.call(wide), 1e-6));
@@ -321,7 +326,7 @@ TEST_CASE("ops: float32 agrees with float64") {
 }
 
 TEST_CASE("ops: whichever inputs require a gradient, theirs is the same; inputs stay as they are") {
-  for_all_rows([](const Row& row, const std::vector<Shape>& shapes) {
+  for_all_rows([](const OpRow& row, const std::vector<Shape>& shapes) {
     Tensors in = random_inputs(row, shapes, false);
     Tensors values = row.f.call(in), all = gradients(row.f, in);
     for (unsigned some = 0; some < 1u << in.size(); ++some) {
@@ -353,7 +358,7 @@ TEST_CASE("ops: whichever inputs require a gradient, theirs is the same; inputs 
 TEST_CASE("ops: derivatives at kinks are torch's") {
   struct Kink {
     const char* name;
-    Function f;
+    OpFunction f;
     std::vector<double> x, dx;
   };
   const double inf = INFINITY, nan = NAN;

@@ -3,10 +3,8 @@
 #include <unroll/autograd/ops/loss.h>
 #include <unroll/core/random.h>
 #include <unroll/optim/adam.h>
-#include <unroll/optim/lr_scheduler.h>
 #include <unroll/optim/sgd.h>
 
-#include <functional>
 #include <nlohmann/json.hpp>
 
 namespace conformance {
@@ -56,25 +54,6 @@ const std::map<std::string_view, Loss> kLosses = {
        c.option("ignore_index", options.ignore_index);
        c.option("label_smoothing", options.label_smoothing);
        return cross_entropy(x, t, options);
-     }},
-};
-
-// -- schedule
-
-using Schedule = std::unique_ptr<optim::LRScheduler> (*)(Case&, optim::Optimizer&);
-const std::map<std::string_view, Schedule> kSchedules = {
-    {"StepLR",
-     [](Case& c, optim::Optimizer& o) -> std::unique_ptr<optim::LRScheduler> {
-       return std::make_unique<optim::StepLR>(o, c.option<std::int64_t>("step_size"), c.option<double>("gamma"));
-     }},
-    {"ExponentialLR",
-     [](Case& c, optim::Optimizer& o) -> std::unique_ptr<optim::LRScheduler> {
-       return std::make_unique<optim::ExponentialLR>(o, c.option<double>("gamma"));
-     }},
-    {"CosineAnnealingLR",
-     [](Case& c, optim::Optimizer& o) -> std::unique_ptr<optim::LRScheduler> {
-       return std::make_unique<optim::CosineAnnealingLR>(o, c.option<std::int64_t>("T_max"),
-                                                         c.option<double>("eta_min"));
      }},
 };
 
@@ -171,22 +150,6 @@ Answers replay_optim(Case& c) {
       answers.push_back({fmt::format("param.{}.{}", t, i), params[i].detach().clone()});
   }
   return answers;
-}
-
-Answers replay_schedule(Case& c) {
-  optim::SGD optimizer({zeros(1).requires_grad_()}, {.lr = c.option<double>("lr")});
-  const std::string name = c.option("scheduler");
-  const auto schedule = kSchedules.find(name);
-  check<ValueError>(schedule != kSchedules.end(), "scheduler {} is unknown", name);
-  const auto scheduler = schedule->second(c, optimizer);
-
-  std::vector<double> rates;
-  for (int step = 0; step < 15; ++step) {
-    rates.push_back(optimizer.param_groups()[0]["lr"]);
-    optimizer.step();
-    scheduler->step();
-  }
-  return {{"lr", from_data(rates, 15)}};
 }
 
 Answers replay_random(Case& c) {

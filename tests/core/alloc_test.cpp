@@ -191,7 +191,6 @@ TEST_CASE("alloc: threads that hand each other tensors") {
   };
   std::thread a(fill, 0), b(fill, 1), c(views_of_one), d(views_of_one);
   for (std::thread* t : {&a, &b, &c, &d}) t->join();
-  CHECK(views_of_one().body().storage->views == 0);
   std::thread([&] { passed.clear(); }).join();
   CHECK(alloc::counters().live_tensors == before.tensors + 1);
 }

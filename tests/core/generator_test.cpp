@@ -32,6 +32,9 @@ TEST_CASE("Generator: seeds") {
   CHECK(Generator(1).random32() != Generator(2).random32());
   CHECK(&manual_seed(11) == &default_generator());
   CHECK(default_generator().initial_seed() == 11);
+  // Integers of 64 bits at most: what lies beyond the range of a seed, or is no integer, does not compile.
+  __extension__ using Wide = __int128;
+  static_assert(Seed<std::int64_t> && Seed<std::uint64_t> && Seed<int> && !Seed<Wide> && !Seed<double>);
 }
 
 TEST_CASE("Generator: a copy goes its own way, and so does each thread's default") {

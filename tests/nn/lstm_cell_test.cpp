@@ -45,23 +45,25 @@ TEST_CASE("lstm_cell: parameters in torch's order, drawn in that order from U(-k
   CHECK(nn::to_string(nn::LSTMCell(3, 4, {.bias = false})) == "LSTMCell(3, 4, bias=False)");
 }
 
-TEST_CASE("lstm_cell: no batch is a batch of one; no state is zeros; a batch may be empty") {
-  manual_seed(2);
+TEST_CASE("lstm_cell: torch's numbers in float32") {
+  manual_seed(0);
   nn::LSTMCell cell(3, 4);
-  Tensor x = randn(3), h = randn(4), c = randn(4);
+  Tensor x = randn({2, 3}), h = randn({2, 4}), c = randn({2, 4});
   auto [h1, c1] = cell(x, {h, c});
-  auto [h2, c2] = cell(unsqueeze(x, 0), {unsqueeze(h, 0), unsqueeze(c, 0)});
-  CHECK(equal(h1, squeeze(h2, 0)));
-  CHECK(equal(c1, squeeze(c2, 0)));
-  CHECK(equal(cell(x).h, cell(x, {zeros(4), zeros(4)}).h));
-  CHECK(equal(cell(x, {}).c, cell(x, {zeros(4), zeros(4)}).c));
-
-  auto [h0, c0] = cell(zeros({0, 3}));
-  CHECK(h0.shape() == Shape{0, 4});
-  backward({sum(h0) + sum(c0)});
-  CHECK(equal(cell.weight_ih.grad(), zeros({16, 3})));
-  CHECK(nn::LSTMCell(3, 0)(randn({2, 3})).h.shape() == Shape{2, 0});
-  CHECK(nn::LSTMCell(0, 3)(zeros({2, 0})).h.shape() == Shape{2, 3});
+  CHECK(allclose(flatten(h1),
+                 tensor({-0.0387889445, -0.0981369987, -0.0963754877, -0.125809357, -0.272551179, 0.19193016,
+                         -0.0514549799, 0.073265031}),
+                 0, 2e-7));
+  CHECK(allclose(flatten(c1),
+                 tensor({-0.0636349022, -0.353403002, -0.283321023, -0.180861205, -0.513645589, 0.412673324,
+                         -0.0878558159, 0.123236239}),
+                 0, 2e-7));
+  backward({sum(h1) + sum(c1)});
+  CHECK(allclose(cell.bias_hh.grad(),
+                 tensor({0.245449334, -0.130404189, -0.0368842632, 0.0013012737, -0.858367801, 0.0778302252,
+                         -0.0569865182, -0.111261725, 1.18157172, 1.11993742, 1.33754683, 1.1561594, -0.130542487,
+                         0.0278947651, -0.0839610994, -0.00785457529}),
+                 0, 5e-7));
 }
 
 TEST_CASE("lstm_cell: gradients to second order, through h' alone and c' alone too") {
@@ -94,33 +96,15 @@ TEST_CASE("lstm_cell: construction errors") {
   CHECK_THROWS_AS(nn::LSTMCell(3, 4, {.dtype = DType::Int64}), DTypeError);
 }
 
-TEST_CASE("lstm_cell: call errors") {
+TEST_CASE("lstm_cell: errors of its own state and weights") {
   nn::LSTMCell cell(3, 4);
   Tensor x = zeros({2, 3}), s = zeros({2, 4});
-  CHECK_THROWS_WITH_AS(cell(zeros({1, 2, 3})),
-                       Contains("expected an input of 2 dimensions, or 1 without a batch, got 3"), ShapeError);
-  CHECK_THROWS_WITH_AS(cell(scalar(1)), Contains("got 0 in shape ()"), ShapeError);
   CHECK_THROWS_WITH_AS(cell(zeros({2, 5})), "lstm_cell: input has 5 features, expected input_size = 3", ShapeError);
-  CHECK_THROWS_WITH_AS(cell(x, {zeros({1, 2, 4}), s}), Contains("hidden[0] must have 2, got 3"), ShapeError);
-  CHECK_THROWS_WITH_AS(cell(x, {s, zeros(4)}), Contains("hidden[1] must have 2, got 1"), ShapeError);
-  CHECK_THROWS_WITH_AS(cell(zeros(3), {s, s}), Contains("hidden[0] must have 1, got 2"), ShapeError);
-  CHECK_THROWS_WITH_AS(cell(x, {zeros({3, 4}), s}), "lstm_cell: hidden[0] has shape (3, 4), expected (2, 4)",
-                       ShapeError);
+  CHECK_THROWS_WITH_AS(cell(x, {s}), "lstm_cell: the state is 2 tensors, of which hidden[1] is missing", ValueError);
   CHECK_THROWS_WITH_AS(cell(x, {s, zeros({1, 4})}), "lstm_cell: hidden[1] has shape (1, 4), expected (2, 4)",
                        ShapeError);
-  CHECK_THROWS_WITH_AS(cell(x, {s, zeros({2, 3})}), "lstm_cell: hidden[1] has shape (2, 3), expected (2, 4)",
-                       ShapeError);
-  CHECK_THROWS_WITH_AS(cell(x, {s}), Contains("the state is 2 tensors, of which hidden[1] is missing"), ValueError);
-  CHECK_THROWS_WITH_AS(cell(zeros({2, 3}, DType::Float64)), "lstm_cell: input is float64, the parameters are float32",
-                       DTypeError);
-  CHECK_THROWS_WITH_AS(cell(zeros({2, 3}, DType::Int64)), Contains("input is int64"), DTypeError);
-  CHECK_THROWS_WITH_AS(cell(x, {s, zeros({2, 4}, DType::Float64)}),
-                       "lstm_cell: hidden[1] is float64, the parameters are float32", DTypeError);
-  CHECK_THROWS_AS(cell(Tensor()), ValueError);
-  cell.weight_hh = zeros({12, 4});
-  CHECK_THROWS_WITH_AS(cell(x), Contains("weight_hh has been replaced by one of shape (12, 4), expected (16, 4)"),
-                       ShapeError);
   nn::LSTMCell projected(3, 4, {.proj_size = 2});
+  CHECK_THROWS_WITH_AS(projected(x, {s, s}), "lstm_cell: hidden[0] has shape (2, 4), expected (2, 2)", ShapeError);
   projected.weight_hr = zeros({3, 4});
   CHECK_THROWS_WITH_AS(projected(x), Contains("weight_hr has been replaced by one of shape (3, 4), expected (2, 4)"),
                        ShapeError);

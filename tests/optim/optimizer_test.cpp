@@ -13,6 +13,7 @@
 #include <unroll/optim/sgd.h>
 
 #include <memory>
+#include <type_traits>
 
 using namespace unroll;
 using namespace unroll::optim;
@@ -179,6 +180,39 @@ TEST_CASE("optimizer: step(closure) computes the loss with gradients, whatever t
   CHECK(!GradMode::enabled());
 }
 
+TEST_CASE("optimizer: a closure that raises moves nothing, and the mode is as before") {
+  Tensor p = golden::parameter();
+  SGD opt({p}, {.lr = 0.25});
+  NoGrad no_grad;
+  CHECK_THROWS_AS(opt.step([&]() -> Tensor {
+    sum(p * p).backward();
+    throw 7;
+  }),
+                  int);
+  CHECK(values(p) == values(golden::parameter()));
+  CHECK(values(p.grad()) == std::vector{2.0, -4.0, 1.0});  // what the closure did stays
+  CHECK(!GradMode::enabled());
+}
+
+TEST_CASE("optimizer: a single tensor is no list of parameters") {
+  CHECK_FALSE(std::is_constructible_v<SGD, Tensor>);
+  CHECK_FALSE(std::is_constructible_v<Adam, Tensor, AdamOptions>);
+  CHECK_FALSE(std::is_copy_constructible_v<SGD>);
+}
+
+TEST_CASE("optimizer: a group that is added in mid-training starts afresh and leaves the others' state") {
+  Tensor a = golden::parameter(), late = golden::parameter(), alone = golden::parameter();
+  Adam opt({a}, {.lr = 0.1}), fresh({alone}, {.lr = 0.5});
+  for (std::size_t t = 0; t < 3; ++t) step(opt, t);
+  Tensor moment = opt.state_dict().state.at(0).at("exp_avg").clone();
+  opt.add_param_group({{late}, {{"lr", 0.5}}});
+  CHECK(values(opt.state_dict().state.at(0).at("exp_avg")) == values(moment));
+  for (std::size_t t = 0; t < 2; ++t) step(opt, t), step(fresh, t);
+  CHECK(values(late) == values(alone));
+  CHECK(opt.state_dict().state.at(0).at("step").item() == 5);
+  CHECK(opt.state_dict().param_groups[1].params == std::vector<std::int64_t>{1});
+}
+
 TEST_CASE("optimizer: zero_grad drops gradients, or fills them with zeros where they are") {
   Tensor p = golden::parameter(), none = golden::parameter();
   SGD opt({p, none}, {.lr = 0.1});
@@ -258,6 +292,10 @@ TEST_CASE("optimizer: a state that does not fit changes nothing") {
   SUBCASE("an option") {
     state.param_groups[1].options.erase("eps");
     CHECK_RAISES(ValueError, "group 1 of the state has no option 'eps'", opt.load_state_dict(state));
+  }
+  SUBCASE("an option outside its domain") {
+    state.param_groups[1].options["beta2"] = 1;
+    CHECK_RAISES(ValueError, "adam: expected beta2 in [0, 1), got 1", opt.load_state_dict(state));
   }
   SUBCASE("numbers of parameters") {
     state.param_groups[1].params[0] = 0;

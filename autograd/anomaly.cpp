@@ -1,0 +1,106 @@
+#include <fmt/format.h>
+#include <unroll/autograd/anomaly.h>
+#include <unroll/autograd/node.h>
+#include <unroll/core/kernels/copy.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace unroll {
+
+bool& detail::anomaly_mode() noexcept {
+  thread_local bool on = false;
+  return on;
+}
+
+// -- Where
+
+namespace {
+thread_local const detail::Where* innermost = nullptr;
+thread_local bool quiet = false;
+}  // namespace
+
+namespace detail {
+
+void Where::push() noexcept {
+  outer_ = std::exchange(innermost, this);
+  pushed_ = true;
+}
+
+void Where::pop() noexcept { innermost = outer_; }
+
+std::string Where::path() {
+  std::vector<std::string> pieces;  // innermost first
+  for (const Where* where = innermost; where; where = where->outer_) {
+    std::string piece = where->text();
+    if (std::ranges::none_of(pieces, [&](const std::string& later) { return later.starts_with(piece); }))
+      pieces.push_back(std::move(piece));
+  }
+  if (pieces.empty()) return "no module";
+  std::reverse(pieces.begin(), pieces.end());
+  return fmt::format("{}", fmt::join(pieces, ", "));
+}
+
+GradientScope::GradientScope(const Node& node) noexcept : node_(node), quiet_before_(std::exchange(quiet, true)) {}
+
+GradientScope::~GradientScope() { quiet = quiet_before_; }
+
+std::string GradientScope::text() const { return fmt::format("the gradient of {}", node_.name()); }
+
+}  // namespace detail
+
+std::string AnomalyScope::text() const {
+  std::string text = index_ < 0 ? label_ : fmt::format("{} {}", label_, index_);
+  if (!file_) return text;
+  std::string_view file = file_;
+  file.remove_prefix(file.find_last_of('/') + 1);
+  return fmt::format("{} ({}:{})", text, file, line_);
+}
+
+// -- NaN
+
+namespace {
+// The row-major number of the first NaN, or −1.
+std::int64_t first_nan(const Tensor& x) {
+  if (!x.defined() || !x.is_floating_point()) return -1;
+  const Tensor row_major = kernels::contiguous(x);
+  return dispatch_float("anomaly", x.dtype(), [&]<class T>() -> std::int64_t {
+    const T *begin = row_major.data<T>(), *end = begin + row_major.numel();
+    const T* found = std::find_if(begin, end, [](T v) { return std::isnan(v); });
+    return found == end ? -1 : found - begin;
+  });
+}
+}  // namespace
+
+namespace detail {
+
+std::string find_nan(const Tensor& x) {
+  std::int64_t number = first_nan(x);
+  if (number < 0) return {};
+  Shape index = x.shape();
+  for (std::size_t d = index.size(); d-- > 0;) {
+    const std::int64_t size = index[d];
+    index[d] = number % size;
+    number /= size;
+  }
+  return fmt::format("{}", index);
+}
+
+void check_forward(const char* op, std::span<const Arg> inputs, std::span<const Tensor> outputs) {
+  if (quiet) return;
+  for (std::size_t j = 0; j < outputs.size(); ++j) {
+    const Tensor& y = outputs[j];
+    auto shared = [&](const Arg& x) { return x.tensor->defined() && x.tensor->shares_memory(y); };
+    if (!y.defined() || std::ranges::any_of(inputs, shared) || first_nan(y) < 0) continue;
+
+    std::string source;
+    for (std::size_t i = 0; i < inputs.size(); ++i)
+      if (std::string at = find_nan(*inputs[i].tensor); !at.empty())
+        source += fmt::format("{}input {} at {}", source.empty() ? "; it came in by " : " and ", i, at);
+    fail<GradError>("{}: output {} has a NaN at {}{}; in {}", op, j, find_nan(y),
+                    source.empty() ? "; no input has one" : source, Where::path());
+  }
+}
+
+}  // namespace detail
+}  // namespace unroll
