@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 
 namespace unroll {
 namespace {
@@ -19,11 +20,11 @@ using detail::GradSlot;
 template <class T>
 using Vector = std::vector<T, alloc::Allocator<T>>;
 
+constexpr std::uint32_t kNowhere = ~std::uint32_t{0};
+
 // From addresses to small numbers; open addressing with at most half the places taken.
 class Numbering {
  public:
-  static constexpr std::uint32_t kNone = ~std::uint32_t{0};
-
   std::uint32_t& operator[](const void* key) {
     if (2 * (count_ + 1) > places_.size()) grow();
     Place& place = find(key);
@@ -34,13 +35,13 @@ class Numbering {
     return place.value;
   }
   std::uint32_t get(const void* key) const {
-    return places_.empty() ? kNone : const_cast<Numbering*>(this)->find(key).value;
+    return places_.empty() ? kNowhere : const_cast<Numbering*>(this)->find(key).value;
   }
 
  private:
   struct Place {
     const void* key = nullptr;
-    std::uint32_t value = kNone;
+    std::uint32_t value = kNowhere;
   };
   Place& find(const void* key) {
     std::size_t mask = places_.size() - 1;
@@ -105,26 +106,24 @@ class Pass {
     Tensor grad;
   };
 
-  Pass(TensorList outputs, bool keep_graph) : keep_graph_(keep_graph) {
-    for (const Tensor& y : outputs) discover(y);
+  // Collects what lies behind the outputs, and asks for all leaves and all tensors that retain their gradient, if
+  // `all`.
+  Pass(TensorList outputs, bool keep_graph, bool all) : keep_graph_(keep_graph), all_(all) {
+    discover(outputs);
     put_in_order();
+    for (const Ref<GradSlot>& slot : retaining_) want(slot);
   }
 
   // Asks for the gradient of a tensor; returns its place in wanted().
   std::size_t want(const Ref<GradSlot>& slot) {
     std::uint32_t& place = places_[slot.get()];
-    if (place != Numbering::kNone) return place;
+    if (place != kNowhere) return place;
     place = static_cast<std::uint32_t>(wanted_.size());
     wanted_.push_back({slot, {}});
     if (slot->grad_fn)
-      if (std::uint32_t producer = numbers_.get(slot->grad_fn.get()); producer != Numbering::kNone)
+      if (std::uint32_t producer = numbers_.get(slot->grad_fn.get()); producer != kNowhere)
         places_of_grads_[visits_[producer].first_grad + slot->output] = place;
     return place;
-  }
-
-  // Asks for all leaves and for all computed tensors that retain their gradient.
-  void want_all() {
-    for (const Ref<GradSlot>& slot : keepers_) want(slot);
   }
 
   void run(TensorList outputs, TensorList gradients) {
@@ -137,7 +136,8 @@ class Pass {
         detail::fail<GradError>("backward: the gradient given for output {} has a NaN at {}", i, at);
       deliver(*outputs[i].grad_slot(), std::move(g));
     }
-    for (const Visit& visit : visits_) {
+    for (std::uint32_t number : order_) {
+      const Visit& visit = visits_[number];
       std::span<Tensor> grad_out = std::span(grads_).subspan(visit.first_grad, visit.node->outputs());
       bool reached = std::any_of(grad_out.begin(), grad_out.end(), [](const Tensor& g) { return g.defined(); });
       for (std::size_t j = 0; anomaly_ && j < grad_out.size(); ++j)
@@ -145,7 +145,7 @@ class Pass {
                   [&] { return fmt::format("output {} of {}, {}", j, visit.node->name(), origin(*visit.node)); });
       if (reached && visit.node->extras()) run_hooks(visit, grad_out, running);
       if (reached) hand_out(visit, grad_out);
-      if (reached && visit.needed) step(*visit.node, grad_out, running);
+      if (reached && visit.needed) step(visit, grad_out, running);
       for (Tensor& g : grad_out) g = Tensor();  // memory for what comes next
     }
     running.node = nullptr;
@@ -162,62 +162,75 @@ class Pass {
  private:
   struct Visit {
     Node* node;
-    std::uint32_t first_grad = 0;  // of its outputs, in grads_
-    bool needed = true;            // something wanted lies behind it
+    std::uint32_t first_grad;  // of its outputs, in grads_
+    std::uint32_t first_edge;  // of its inputs, in targets_
+    bool needed = true;        // something wanted lies behind it
   };
 
-  // Collects the nodes behind a tensor, with an explicit stack: graphs are as deep as sequences are long.
-  void discover(const Tensor& root) {
-    meet(root.body().grad_slot);
-    while (!stack_.empty()) {
-      Node* node = stack_.back();
-      stack_.pop_back();
-      visits_.push_back({node});
-      for (const Ref<GradSlot>& slot : node->inputs())
-        if (slot) meet(slot);
+  // Collects the nodes behind the outputs: visits_ is the queue as well, for graphs are as deep as sequences are long.
+  void discover(TensorList outputs) {
+    for (const Tensor& y : outputs) meet(y.body().grad_slot);
+    for (std::size_t next = 0; next < visits_.size(); ++next) {
+      visits_[next].first_edge = static_cast<std::uint32_t>(targets_.size());
+      for (const Ref<GradSlot>& slot : visits_[next].node->inputs()) targets_.push_back(slot ? meet(slot) : kNowhere);
     }
+    grads_.resize(grads_met_);
+    places_of_grads_.resize(grads_met_, kNowhere);
   }
 
-  void meet(const Ref<GradSlot>& slot) {
-    if (slot->grad_fn ? slot->retains_grad : slot->requires_grad) keepers_.push_back(slot);
-    if (!slot->grad_fn) return;
-    std::uint32_t& number = numbers_[slot->grad_fn.get()];
-    if (number != Numbering::kNone) return;
-    number = 0;
-    stack_.push_back(slot->grad_fn.get());
+  // The number of the visit that makes the tensor; kNowhere for a leaf.
+  std::uint32_t meet(const Ref<GradSlot>& slot) {
+    Node* node = slot->grad_fn.get();
+    if (!node) {
+      if (all_ && slot->requires_grad) want(slot);
+      return kNowhere;
+    }
+    if (all_ && slot->retains_grad) retaining_.push_back(slot);
+    std::uint32_t& number = numbers_[node];
+    if (number == kNowhere) {
+      number = static_cast<std::uint32_t>(visits_.size());
+      visits_.push_back({node, std::exchange(grads_met_, grads_met_ + node->outputs()), 0});
+    }
+    return number;
   }
 
   // Every op after all ops that read its outputs.
   void put_in_order() {
-    auto later = [](const Visit& a, const Visit& b) { return a.node->sequence() > b.node->sequence(); };
-    if (!std::is_sorted(visits_.begin(), visits_.end(), later)) std::stable_sort(visits_.begin(), visits_.end(), later);
-    std::uint32_t grads = 0;
-    for (std::uint32_t i = 0; i < visits_.size(); ++i) {
-      numbers_[visits_[i].node] = i;
-      visits_[i].first_grad = std::exchange(grads, grads + visits_[i].node->outputs());
-    }
-    grads_.resize(grads);
-    places_of_grads_.resize(grads, Numbering::kNone);
+    order_.resize(visits_.size());
+    std::iota(order_.begin(), order_.end(), std::uint32_t{0});
+    auto later = [&](std::uint32_t a, std::uint32_t b) {
+      return visits_[a].node->sequence() > visits_[b].node->sequence();
+    };
+    if (!std::is_sorted(order_.begin(), order_.end(), later)) std::sort(order_.begin(), order_.end(), later);
   }
 
+  // Makes of each edge's target, a visit, the gradient that it adds to: of a node's output, in grads_, or, behind them,
+  // of a wanted leaf. kNowhere if nothing wanted lies there.
   void find_needed() {
-    for (auto visit = visits_.rbegin(); visit != visits_.rend(); ++visit) {
-      auto inputs = visit->node->inputs();
-      visit->needed =
-          std::any_of(inputs.begin(), inputs.end(), [&](const Ref<GradSlot>& slot) { return slot && needs(*slot); });
+    for (std::size_t i = order_.size(); i-- > 0;) {
+      Visit& visit = visits_[order_[i]];
+      visit.needed = false;
+      std::uint32_t* target = targets_.data() + visit.first_edge;
+      for (const Ref<GradSlot>& slot : visit.node->inputs()) {
+        if (slot) *target = target_of(*slot, *target);
+        visit.needed |= *target++ != kNowhere;
+      }
     }
   }
 
-  bool needs(const GradSlot& slot) const {
-    if (!slot.grad_fn) return places_.get(&slot) != Numbering::kNone;
-    const Visit& producer = visits_[numbers_.get(slot.grad_fn.get())];
-    return producer.needed || places_of_grads_[producer.first_grad + slot.output] != Numbering::kNone;
+  std::uint32_t target_of(const GradSlot& slot, std::uint32_t producer) const {
+    if (producer == kNowhere) {
+      const std::uint32_t place = places_.get(&slot);
+      return place == kNowhere ? kNowhere : static_cast<std::uint32_t>(grads_.size()) + place;
+    }
+    const std::uint32_t grad = visits_[producer].first_grad + slot.output;
+    return visits_[producer].needed || places_of_grads_[grad] != kNowhere ? grad : kNowhere;
   }
 
   // Gives wanted gradients of the node's outputs, complete by now, to those who asked.
   void hand_out(const Visit& visit, std::span<const Tensor> grad_out) {
     for (std::size_t j = 0; j < grad_out.size(); ++j)
-      if (std::uint32_t place = places_of_grads_[visit.first_grad + j]; place != Numbering::kNone)
+      if (std::uint32_t place = places_of_grads_[visit.first_grad + j]; place != kNowhere)
         wanted_[place].grad = grad_out[j];
   }
 
@@ -233,7 +246,7 @@ class Pass {
   void run_hooks(const Visit& visit, std::span<Tensor> grad_out, Running& running) {
     begin(*visit.node, "a hook on its output", running);
     for (std::size_t j = 0; j < std::min(visit.node->extras()->hooks.size(), grad_out.size()); ++j) {
-      bool computed = visit.needed || places_of_grads_[visit.first_grad + j] != Numbering::kNone;
+      bool computed = visit.needed || places_of_grads_[visit.first_grad + j] != kNowhere;
       const auto hooks = visit.node->extras()->hooks[j];  // more may be added meanwhile
       if (computed && grad_out[j].defined() && !hooks.empty())
         detail::run_hooks(hooks, grad_out[j], fmt::format("output {} of {}", j, visit.node->name()));
@@ -264,24 +277,32 @@ class Pass {
                                 origin(node));
   }
 
-  void step(Node& node, std::span<const Tensor> grad_out, Running& running) {
+  void step(const Visit& visit, std::span<const Tensor> grad_out, Running& running) {
+    Node& node = *visit.node;
     check<GradError>(!node.freed(),
                      "{}: backward through the graph a second time: what it needs was freed by the first; "
                      "pass retain_graph = true there, or detach() what is carried over from an earlier step",
                      node.name());
     begin(node, "its gradient function", running);
     auto inputs = node.inputs();
-    grad_in_.assign(inputs.size(), Tensor());
+    const auto targets = std::span(targets_).subspan(visit.first_edge, inputs.size());
+    grad_in_.resize(inputs.size());
     needs_.resize(inputs.size());
-    for (std::size_t i = 0; i < inputs.size(); ++i) needs_[i] = inputs[i] && needs(*inputs[i]);
+    for (std::size_t i = 0; i < inputs.size(); ++i) needs_[i] = targets[i] != kNowhere;
     const detail::GradFlow flow{grad_out, grad_in_, needs_};
     if (anomaly_) [[unlikely]]
       run_watched(node, flow);
     else
       node.backward(flow);
-    for (std::size_t i = 0; i < inputs.size(); ++i)
-      if (needs_[i] && grad_in_[i].defined()) deliver(*inputs[i], fit(node, i, *inputs[i], std::move(grad_in_[i])));
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      Tensor g = std::move(grad_in_[i]);  // none is left for the next node
+      if (needs_[i] && g.defined()) accumulate(sum_at(targets[i]), fit(node, i, *inputs[i], std::move(g)));
+    }
     if (!keep_graph_) node.free();
+  }
+
+  Tensor& sum_at(std::uint32_t target) {
+    return target < grads_.size() ? grads_[target] : wanted_[target - grads_.size()].grad;
   }
 
   // Sums what broadcasting had spread, converts what another dtype computed.
@@ -297,21 +318,24 @@ class Pass {
     return sum_to(g, slot.shape);
   }
 
+  // The gradient of one of the pass's outputs.
   void deliver(const GradSlot& slot, Tensor g) {
     if (slot.grad_fn)
       accumulate(grads_[visits_[numbers_.get(slot.grad_fn.get())].first_grad + slot.output], std::move(g));
-    else if (std::uint32_t leaf = places_.get(&slot); leaf != Numbering::kNone)
+    else if (std::uint32_t leaf = places_.get(&slot); leaf != kNowhere)
       accumulate(wanted_[leaf].grad, std::move(g));
   }
 
-  const bool keep_graph_, anomaly_ = AnomalyMode::enabled();
-  Vector<Visit> visits_;
-  Numbering numbers_;  // of nodes, in visits_
-  Numbering places_;   // of slots, in wanted_
-  Vector<Node*> stack_;
+  const bool keep_graph_, all_, anomaly_ = AnomalyMode::enabled();
+  Vector<Visit> visits_;           // as they were met
+  Vector<std::uint32_t> order_;    // in which they run
+  Vector<std::uint32_t> targets_;  // one an edge; see find_needed
+  Numbering numbers_;              // of nodes, in visits_
+  Numbering places_;               // of slots, in wanted_
+  std::uint32_t grads_met_ = 0;
   Vector<Tensor> grads_;                   // of all nodes' outputs
   Vector<std::uint32_t> places_of_grads_;  // of those in wanted_; parallel to grads_
-  Vector<Ref<GradSlot>> keepers_;          // leaves and retaining tensors that were met
+  Vector<Ref<GradSlot>> retaining_;        // tensors that were met, maybe more than once
   Vector<Wanted> wanted_;
   Vector<Tensor> grad_in_;  // of the running node
   Vector<std::uint8_t> needs_;
@@ -368,7 +392,7 @@ void backward(TensorList outputs, TensorList gradients, const BackwardOptions& o
   }
   check_outputs("backward", outputs, gradients);
   GradMode mode(options.create_graph);
-  Pass pass(outputs, options.retain_graph.value_or(options.create_graph));
+  Pass pass(outputs, options.retain_graph.value_or(options.create_graph), !options.inputs);
   if (options.inputs) {
     check<GradError>(!options.inputs->empty(),
                      "backward: the list of inputs is empty; leave it out to accumulate into all leaves");
@@ -376,8 +400,6 @@ void backward(TensorList outputs, TensorList gradients, const BackwardOptions& o
       check<GradError>(x.requires_grad(), "backward: one of the inputs does not require a gradient");
       pass.want(x.body().grad_slot);
     }
-  } else {
-    pass.want_all();
   }
   pass.run(outputs, gradients);
   commit(pass.wanted(), options.create_graph);
@@ -387,7 +409,7 @@ std::vector<Tensor> grad(TensorList outputs, TensorList inputs, const GradOption
   check_outputs("grad", outputs, options.grad_outputs);
   check<GradError>(!inputs.empty(), "grad: no inputs to differentiate with respect to");
   GradMode mode(options.create_graph);
-  Pass pass(outputs, options.retain_graph.value_or(options.create_graph));
+  Pass pass(outputs, options.retain_graph.value_or(options.create_graph), false);
   std::vector<std::size_t> places;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     check<GradError>(inputs[i].requires_grad(), "grad: input {} does not require a gradient", i);

@@ -23,7 +23,7 @@ void FunctionContext::mark_dirty(const Tensor& argument) {
   check<GradError>(!recording_ || (!argument.is_view() && argument.body().storage->pins == 0),
                    "{}: mark_dirty: a view, or memory that a view with a history of its own shares, may not be written",
                    name_);
-  dirty_.push_back(argument);
+  if (std::ranges::none_of(dirty_, [&](const Tensor& x) { return x.is_same(argument); })) dirty_.push_back(argument);
 }
 
 const Tensor& FunctionContext::saved(std::size_t i) const {

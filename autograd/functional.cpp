@@ -212,6 +212,7 @@ std::vector<Tensors> detail::jacobian(const TensorFunction& f, const Tensors& in
   Call call(op, f, inputs, options);
   if (batched) {
     auto leads = [&](const Tensor& x) { return x.dim() > 0 && inputs[0].dim() > 0 && x.size(0) == inputs[0].size(0); };
+    check<ShapeError>(inputs[0].dim() > 0, "{}: input 0 has shape (), expected (N, …)", op);
     for (std::size_t i = 0; i < inputs.size(); ++i)
       check<ShapeError>(leads(inputs[i]),
                         "{}: input {} has shape {}, that of input 0 is {}: expected one first dimension", op, i,

@@ -24,7 +24,8 @@ struct GradcheckOptions {
   double atol = 0;
   double rtol = 1e-7;
   double scale_tol = 1e-9;
-  /// How far two runs of the same backward may lie apart.
+  /// How far two runs of the same backward may lie apart. Nothing is compared more sharply than that, but for torch's
+  /// procedure, whose other comparisons have atol and rtol.
   double nondet_tol = 0;
   /// Return false instead of raising GradcheckError.
   bool raise_exception = true;

@@ -2,6 +2,7 @@
 #include <unroll/autograd/gradcheck_report.h>
 
 #include <algorithm>
+#include <cmath>
 #include <ostream>
 
 namespace unroll {

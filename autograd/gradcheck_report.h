@@ -1,8 +1,8 @@
 #pragma once
 #include <unroll/core/tensor.h>
 
-#include <cmath>
 #include <iosfwd>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -52,7 +52,7 @@ struct GradcheckRow {
   double scale = 0;  // the largest numeric derivative
   /// Of analytic to numeric, by least squares, and the cosine of the angle between them. NaN when the numeric ones are
   /// all zero.
-  double ratio = NAN, cosine = NAN;
+  double ratio = std::numeric_limits<double>::quiet_NaN(), cosine = ratio;
   bool zero = false;      // every analytic derivative is exactly 0
   bool untested = false;  // every numeric derivative is 0 but for rounding
   GradcheckElement worst;

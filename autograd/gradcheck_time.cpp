@@ -160,12 +160,20 @@ GradcheckTimeProfile gradcheck_time(const CheckedFunction& f, const Tensors& inp
   lent.to_float64();
   const std::int64_t steps = inputs[0].size(options.time_dim);
   CheckedFunction by_step = [&](const Tensors& in) {
-    const Tensor y = f(in).at(0);
+    const Tensors outputs = f(in);
+    check<ValueError>(!outputs.empty(), "gradcheck_time: the function returned no tensors");
+    const Tensor& y = outputs[0];
     check<ValueError>(y.size(options.time_dim) == steps, "gradcheck_time: the output has {} steps, the sequence {}",
                       y.size(options.time_dim), steps);
+    const bool last_is_time = options.time_dim == -1 || options.time_dim == y.dim() - 1;
+    check<ValueError>(options.directions == 1 || (!last_is_time && y.size(-1) % 2 == 0),
+                      "gradcheck_time: an output of shape {} has no halves for 2 directions", y.shape());
+    const std::int64_t width = y.size(-1) / options.directions;
     Tensors result;
-    for (const Tensor& half : chunk(y, options.directions, -1))
+    for (std::int64_t d = 0; d < options.directions; ++d) {
+      const Tensor half = options.directions == 1 ? y : narrow(y, -1, d * width, width);
       for (const Tensor& step : unbind(half, options.time_dim)) result.push_back(step);
+    }
     return result;
   };
   const GradcheckLabels labels;

@@ -51,7 +51,8 @@ GradcheckTimeProfile gradcheck_time(const CheckedFunction& f, const std::vector<
 
 /// Takes the gradient of a sequence function apart by time. `f` is as for gradcheck; inputs[0] is the sequence x, the
 /// others that require a gradient are initial states; output 0 is the outputs over time, the others are not looked at.
-/// Raises ValueError when x does not require a gradient or has not as many steps as the output.
+/// Raises ValueError when x does not require a gradient or has not as many steps as the output, and when the output
+/// cannot be halved for 2 directions.
 template <class F>
 GradcheckTimeProfile gradcheck_time(F f, const std::vector<Tensor>& inputs, const GradcheckTimeOptions& options = {}) {
   return detail::gradcheck_time(detail::checked_function(std::move(f)), inputs, options);

@@ -1,4 +1,5 @@
 #include <unroll/autograd/anomaly.h>
+#include <unroll/autograd/grad_mode.h>
 #include <unroll/autograd/hooks.h>
 #include <unroll/autograd/node.h>
 
@@ -37,6 +38,7 @@ void detail::run_hooks(const Hooks<GradHook>& hooks, Tensor& g, const std::strin
                       "backward: the hook on {} returned a gradient of shape {}, expected {}", what, instead.shape(),
                       given.shape());
     g = instead.to(given.dtype());
+    if (!GradMode::enabled() && g.requires_grad()) g = g.detach();
     if (AnomalyMode::enabled())
       if (std::string at = find_nan(g); !at.empty())
         fail<GradError>("backward: the hook on {} returned a NaN at {}", what, at);

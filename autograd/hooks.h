@@ -51,6 +51,21 @@ class Hooks {
 };
 }  // namespace detail
 
+namespace detail {
+template <class F>
+bool is_empty(const F&) {
+  return false;
+}
+template <class Signature>
+bool is_empty(const std::function<Signature>& f) {
+  return !f;
+}
+template <class Signature>
+bool is_empty(Signature* f) {
+  return !f;
+}
+}  // namespace detail
+
 /// What Tensor::register_hook takes: a function of the gradient that returns what shall take its place, or nothing.
 ///
 ///     HookHandle handle = h.register_hook([](const Tensor& g) { return clamp(g, -1, 1); });
@@ -67,8 +82,10 @@ class Hooks {
 /// place; then all grad() are as before. A hook must not capture the tensor it is on, which would keep both alive.
 class GradHook {
  public:
+  /// Raises ValueError for a std::function or a function pointer that holds none.
   template <class F>
   requires(!std::same_as<F, GradHook> && std::invocable<const F&, const Tensor&>) GradHook(F f) {
+    check<ValueError>(!detail::is_empty(f), "register_hook: the hook is empty");
     if constexpr (std::is_void_v<std::invoke_result_t<const F&, const Tensor&>>)
       f_ = [f = std::move(f)](const Tensor& g) {
         f(g);

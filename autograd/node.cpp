@@ -33,7 +33,7 @@ void retain(Node* node) noexcept { node->refs.fetch_add(1, std::memory_order_rel
 void release(Node* node) noexcept {
   thread_local Node* waiting = nullptr;
   thread_local bool deleting = false;
-  if (node->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  if (!node->drop()) return;
   node->next_dead_ = waiting;
   waiting = node;
   if (deleting) return;
@@ -77,7 +77,7 @@ const Tensor& Saved::operator[](std::size_t i) const {
     x.body().grad_slot = saved.history;
   }
   if (saved.output >= 0 && GradMode::enabled() && !x.grad_slot())
-    detail::attach(x, &node_, static_cast<std::uint32_t>(saved.output));
+    detail::attach(x, Ref<Node>(&node_), static_cast<std::uint32_t>(saved.output));
   return x;
 }
 
@@ -86,12 +86,12 @@ namespace detail {
 void retain(GradSlot* slot) noexcept { slot->refs.fetch_add(1, std::memory_order_relaxed); }
 
 void release(GradSlot* slot) noexcept {
-  if (slot->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) delete slot;
+  if (slot->drop()) delete slot;
 }
 
-void attach(const Tensor& y, Node* node, std::uint32_t output) {
+void attach(const Tensor& y, Ref<Node> node, std::uint32_t output) {
   auto slot = Ref<GradSlot>::adopt(new GradSlot(y));
-  slot->grad_fn = Ref<Node>(node);
+  slot->grad_fn = std::move(node);
   slot->output = output;
   slot->requires_grad = true;
   Body& b = y.body();

@@ -125,7 +125,7 @@ inline bool wants_grad(const Tensor& x) {
 /// Drops x's gradient, or sets it to zero: in place, or by a new one where that cannot be.
 void zero_grad(const Tensor& x, bool set_to_none);
 /// Makes `y` output number `output` of `node`.
-void attach(const Tensor& y, Node* node, std::uint32_t output);
+void attach(const Tensor& y, Ref<Node> node, std::uint32_t output);
 }  // namespace detail
 
 }  // namespace unroll

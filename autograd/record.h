@@ -124,7 +124,7 @@ Tensor record(const char* name, const detail::Arg (&inputs)[N], Tensor y, const 
   for (const detail::Arg& x : inputs) wanted |= detail::wants_grad(*x.tensor);
   if (!wanted) return y;
   auto node = Ref<Node>::adopt(new detail::OpNode<N, K, Gradients...>(name, inputs, y, saves, std::move(gradients)...));
-  detail::attach(y, node.get(), 0);
+  detail::attach(y, std::move(node), 0);
   return y;
 }
 
@@ -148,7 +148,7 @@ void record_all(const char* name, TensorList inputs, std::span<const Tensor> out
   if (!detail::recording(inputs)) return;
   auto node = Ref<Node>::adopt(new detail::GroupNode<Gradient>(name, inputs, outputs, saves, std::move(gradient)));
   for (std::uint32_t j = 0; j < outputs.size(); ++j)
-    if (outputs[j].is_floating_point()) detail::attach(outputs[j], node.get(), j);
+    if (outputs[j].is_floating_point()) detail::attach(outputs[j], node, j);
 }
 
 /// The same with one output.

@@ -20,8 +20,8 @@ bool Tensor::requires_grad() const { return detail::wants_grad(*this); }
 bool Tensor::is_leaf() const { return !grad_slot() || !grad_slot()->grad_fn; }
 
 const Tensor& Tensor::requires_grad_(bool requires_grad) const {
-  check<DTypeError>(!requires_grad || is_floating_point(), "requires_grad_: only float32 and float64 can, got {}",
-                    to_string(dtype()));
+  check<DTypeError>(!requires_grad || is_floating_point(),
+                    "requires_grad_: only float32 and float64 can require a gradient, got {}", to_string(dtype()));
   if (!is_leaf()) {
     check<GradError>(requires_grad,
                      "requires_grad_: this tensor was computed by {}; use detach() for one without history",

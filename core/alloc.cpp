@@ -1,6 +1,8 @@
 #include <unroll/core/alloc.h>
 #include <unroll/core/error.h>
 
+#include <sys/mman.h>
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
@@ -22,6 +24,11 @@ constexpr std::size_t kCacheLimit = 0;  // a block kept for reuse would hide a u
 constexpr std::size_t kCacheLimit = std::size_t{256} << 20;  // bytes a thread keeps at most
 #endif
 
+// Blocks up to this size are cut from chunks: asking the system for each would take longer than an op. Chunks grow from
+// the least size to the largest, that of a huge page.
+constexpr std::size_t kSmall = kCacheLimit > 0 ? 1024 : 0;
+constexpr std::size_t kLeastChunk = std::size_t{64} << 10, kLargestChunk = std::size_t{2} << 20;
+
 // Size classes: four steps an octave from 64 bytes on, so that at most a fifth of a block is waste.
 constexpr std::size_t kClasses = 4 * 40;
 
@@ -29,7 +36,7 @@ struct SizeClass {
   std::size_t index, bytes;
 };
 
-SizeClass size_class(std::size_t bytes) noexcept {
+constexpr SizeClass size_class(std::size_t bytes) noexcept {
   if (bytes <= 256) {  // 64, 128, 192, 256
     std::size_t lines = bytes <= kAlignment ? 1 : (bytes + kAlignment - 1) / kAlignment;
     return {lines - 1, lines * kAlignment};
@@ -40,8 +47,22 @@ SizeClass size_class(std::size_t bytes) noexcept {
   return {4 * (octave - 7) + quarter, (std::size_t{1} << octave) + (quarter + 1) * step};
 }
 
+constexpr std::size_t kSmallClasses = kSmall > 0 ? size_class(kSmall).index + 1 : 0;
+
 struct FreeBlock {
   FreeBlock* next;
+};
+
+// The first block of a list of small ones that no thread owns.
+struct Batch : FreeBlock {
+  Batch* next_batch;
+  std::size_t bytes;  // of the whole list
+};
+
+// The part of a chunk from which nothing has been cut yet.
+struct Rest {
+  std::byte *begin = nullptr, *end = nullptr;
+  std::size_t bytes() const noexcept { return static_cast<std::size_t>(end - begin); }
 };
 
 // A counter that one thread writes and any thread may read: plain moves, no locked instruction on the fast path.
@@ -65,17 +86,29 @@ struct Tallies {
 };
 
 struct Cache {
-  std::array<FreeBlock*, kClasses> lists{};
-  std::size_t kept = 0;
+  struct List {
+    FreeBlock* first = nullptr;
+    std::size_t bytes = 0;
+  };
+  std::array<List, kClasses> lists{};
+  std::size_t kept = 0;  // in all lists
+  Rest rest;
+  std::size_t next_chunk = kLeastChunk;
   Tallies tallies;
   Cache *previous = nullptr, *next = nullptr;
 };
 
-// All threads' caches, so that counters() can sum them; what a thread leaves behind when it ends goes to `past`.
+// All threads' caches, so that counters() can sum them; what a thread leaves behind when it ends goes to `past`,
+// `batches` and `rests`.
 struct Registry {
   std::mutex mutex;
   Cache* first = nullptr;
   Tallies past;
+  std::array<std::atomic<Batch*>, kClasses> batches{};  // written under the mutex
+  struct OldRest {
+    OldRest* next;
+    std::byte* end;
+  }* rests = nullptr;
 };
 
 Registry& registry() noexcept {
@@ -83,10 +116,31 @@ Registry& registry() noexcept {
   return *the_registry;
 }
 
+// Small blocks cannot go back to the system, for others of their chunk may be in use: any thread may have them.
+void give_to_all(FreeBlock* first, std::size_t bytes, std::size_t index) noexcept {
+  Registry& all = registry();
+  std::scoped_lock lock(all.mutex);
+  FreeBlock* second = first->next;
+  Batch* next = all.batches[index].load(std::memory_order_relaxed);
+  all.batches[index].store(new (first) Batch{{second}, next, bytes}, std::memory_order_relaxed);
+}
+
+void release_list(Cache& cache, std::size_t index) noexcept {
+  auto [block, bytes] = std::exchange(cache.lists[index], {});
+  cache.kept -= bytes;
+  if (block && index < kSmallClasses) return give_to_all(block, bytes, index);
+  while (block) std::free(std::exchange(block, block->next));
+}
+
 void release_lists(Cache& cache) noexcept {
-  for (FreeBlock*& list : cache.lists)
-    while (list) std::free(std::exchange(list, list->next));
-  cache.kept = 0;
+  for (std::size_t index = 0; index < kClasses; ++index) release_list(cache, index);
+}
+
+void release_rest(Cache& cache) noexcept {
+  Rest rest = std::exchange(cache.rest, {});
+  if (!rest.begin || rest.bytes() < kSmall) return;
+  std::scoped_lock lock(registry().mutex);
+  registry().rests = new (rest.begin) Registry::OldRest{registry().rests, rest.end};
 }
 
 thread_local Cache* this_cache = nullptr;
@@ -106,6 +160,7 @@ struct Membership {
     this_cache = nullptr;
     thread_is_ending = true;
     release_lists(cache);
+    release_rest(cache);
     std::scoped_lock lock(registry().mutex);
     registry().past.add(cache.tallies);
     (cache.previous ? cache.previous->next : registry().first) = cache.next;
@@ -113,23 +168,81 @@ struct Membership {
   }
 };
 
+[[gnu::noinline]] Cache* first_cache() noexcept {
+  if (thread_is_ending) return nullptr;
+  thread_local Membership membership;
+  return this_cache = &membership.cache;
+}
+
 // Null once the thread's own cache is gone; thread_local tensors may still be freed then.
 Cache* cache() noexcept {
-  if (!this_cache && !thread_is_ending) [[unlikely]] {
-    thread_local Membership membership;
-    this_cache = &membership.cache;
-  }
-  return this_cache;
+  Cache* mine = this_cache;
+  return mine ? mine : first_cache();
 }
 
 template <class F>
-void tally(F f) noexcept {
-  if (Cache* mine = cache()) return f(mine->tallies);
+[[gnu::noinline]] void tally_past(F f) noexcept {
   std::scoped_lock lock(registry().mutex);
   f(registry().past);
 }
 
+template <class F>
+void tally(Cache* mine, F f) noexcept {
+  if (mine) [[likely]]
+    f(mine->tallies);
+  else
+    tally_past(f);
+}
+
 std::atomic<Hook> the_hook{nullptr};
+
+void* ask_system(Cache* mine, std::size_t alignment, std::size_t bytes, std::size_t asked) {
+  void* block = std::aligned_alloc(alignment, bytes);
+  if (!block) throw OutOfMemory(asked);
+  tally(mine, [](Tallies& t) { t.system_calls.add(1); });
+  return block;
+}
+
+// Another thread's list of that class, or another thread's rest of a chunk.
+void take_from_all(Cache& mine, SizeClass size) noexcept {
+  Registry& all = registry();
+  std::scoped_lock lock(all.mutex);
+  if (Batch* batch = all.batches[size.index].load(std::memory_order_relaxed)) {
+    all.batches[size.index].store(batch->next_batch, std::memory_order_relaxed);
+    mine.lists[size.index] = {batch, batch->bytes};
+    mine.kept += batch->bytes;
+  } else if (all.rests && mine.rest.bytes() < size.bytes) {
+    mine.rest = {reinterpret_cast<std::byte*>(all.rests), all.rests->end};
+    all.rests = all.rests->next;
+  }
+}
+
+void new_chunk(Cache& mine, std::size_t asked) {
+  const std::size_t bytes = mine.next_chunk;
+  auto* chunk = static_cast<std::byte*>(ask_system(&mine, bytes, bytes, asked));
+#ifdef MADV_HUGEPAGE
+  if (bytes == kLargestChunk) madvise(chunk, bytes, MADV_HUGEPAGE);  // it may refuse
+#endif
+  mine.rest = {chunk, chunk + bytes};
+  mine.next_chunk = std::min(2 * bytes, kLargestChunk);
+}
+
+FreeBlock* take(Cache& mine, SizeClass size) noexcept {
+  Cache::List& list = mine.lists[size.index];
+  list.bytes -= size.bytes;
+  mine.kept -= size.bytes;
+  return std::exchange(list.first, list.first->next);
+}
+
+// A block when the list of its class is empty.
+[[gnu::noinline]] void* more(Cache* mine, SizeClass size, std::size_t asked) {
+  if (size.bytes > kSmall || !mine) return ask_system(mine, kAlignment, size.bytes, asked);
+  if (mine->rest.bytes() < size.bytes || registry().batches[size.index].load(std::memory_order_relaxed))
+    take_from_all(*mine, size);
+  if (mine->lists[size.index].first) return take(*mine, size);
+  if (mine->rest.bytes() < size.bytes) new_chunk(*mine, asked);
+  return std::exchange(mine->rest.begin, mine->rest.begin + size.bytes);
+}
 
 }  // namespace
 
@@ -140,29 +253,25 @@ void* allocate(std::size_t bytes) {
     throw OutOfMemory(bytes);  // beyond any address space; keeps the arithmetic below in range
   SizeClass size = size_class(bytes);
   Cache* mine = cache();
-  if (mine && mine->lists[size.index]) {
-    FreeBlock* block = mine->lists[size.index];
-    mine->lists[size.index] = block->next;
-    mine->kept -= size.bytes;
-    mine->tallies.bytes.add(static_cast<std::int64_t>(size.bytes));
-    return block;
-  }
-  void* block = std::aligned_alloc(kAlignment, size.bytes);
-  if (!block) throw OutOfMemory(bytes);
-  tally([&](Tallies& t) {
-    t.bytes.add(static_cast<std::int64_t>(size.bytes));
-    t.system_calls.add(1);
-  });
+  void* block = mine && mine->lists[size.index].first ? take(*mine, size) : more(mine, size, bytes);
+  tally(mine, [&](Tallies& t) { t.bytes.add(static_cast<std::int64_t>(size.bytes)); });
   return block;
 }
 
 void deallocate(void* block, std::size_t bytes) noexcept {
   if (!block) return;
   SizeClass size = size_class(bytes);
-  tally([&](Tallies& t) { t.bytes.add(-static_cast<std::int64_t>(size.bytes)); });
   Cache* mine = cache();
-  if (!mine || mine->kept + size.bytes > kCacheLimit) return std::free(block);
-  mine->lists[size.index] = new (block) FreeBlock{mine->lists[size.index]};
+  tally(mine, [&](Tallies& t) { t.bytes.add(-static_cast<std::int64_t>(size.bytes)); });
+  const bool small = size.bytes <= kSmall;
+  if (!mine) return small ? give_to_all(new (block) FreeBlock{nullptr}, size.bytes, size.index) : std::free(block);
+  if (mine->kept + size.bytes > kCacheLimit) [[unlikely]] {
+    if (!small) return std::free(block);
+    release_list(*mine, size.index);
+  }
+  Cache::List& list = mine->lists[size.index];
+  list.first = new (block) FreeBlock{list.first};
+  list.bytes += size.bytes;
   mine->kept += size.bytes;
 }
 
@@ -171,11 +280,11 @@ void trim() noexcept {
 }
 
 void count_tensor(std::int64_t change) noexcept {
-  tally([&](Tallies& t) { t.tensors.add(change); });
+  tally(cache(), [&](Tallies& t) { t.tensors.add(change); });
 }
 
 void count_node(std::int64_t change) noexcept {
-  tally([&](Tallies& t) { t.nodes.add(change); });
+  tally(cache(), [&](Tallies& t) { t.nodes.add(change); });
 }
 
 Counters counters() noexcept {

@@ -16,7 +16,8 @@ void* allocate(std::size_t bytes);
 /// Gives back what allocate(bytes) returned; from any thread.
 void deallocate(void* block, std::size_t bytes) noexcept;
 
-/// Returns this thread's free blocks to the system.
+/// Returns this thread's free blocks: to the system, or, if they are small and therefore cut from a chunk that others
+/// use as well, to all threads.
 void trim() noexcept;
 
 /// Sums over all threads, exact whenever no other thread is allocating.

@@ -8,6 +8,11 @@ namespace unroll {
 /// The count inside an object that Ref points to. Atomic, because threads share parameters.
 struct RefCounted {
   std::atomic<std::int32_t> refs{1};
+  /// Gives up one count; true when it was the last. Who holds the only one needs no locked instruction: nobody is left
+  /// to take another.
+  bool drop() noexcept {
+    return refs.load(std::memory_order_acquire) == 1 || refs.fetch_sub(1, std::memory_order_acq_rel) == 1;
+  }
 };
 
 /// An intrusive pointer. `retain(T*)` and `release(T*)` are found by name next to T, which may be incomplete here.

@@ -12,8 +12,10 @@ std::int64_t* allocate_sizes(std::size_t n) {
 }  // namespace
 
 Shape::Shape(std::span<const std::int64_t> sizes) : size_(sizes.size()) {
-  if (size_ > kInline) heap_ = allocate_sizes(size_);
-  std::copy(sizes.begin(), sizes.end(), begin());
+  if (size_ > kInline)
+    take_copy(sizes.data());
+  else
+    std::copy(sizes.begin(), sizes.end(), local_.begin());
 }
 
 Shape::Shape(std::size_t rank, std::int64_t value) : size_(rank) {
@@ -21,9 +23,12 @@ Shape::Shape(std::size_t rank, std::int64_t value) : size_(rank) {
   std::fill_n(begin(), rank, value);
 }
 
-Shape::~Shape() {
-  if (size_ > kInline) alloc::deallocate(heap_, size_ * sizeof(std::int64_t));
+void Shape::take_copy(const std::int64_t* sizes) {
+  heap_ = allocate_sizes(size_);
+  std::copy_n(sizes, size_, heap_);
 }
+
+void Shape::give_back() noexcept { alloc::deallocate(heap_, size_ * sizeof(std::int64_t)); }
 
 void Shape::insert(std::size_t at, std::int64_t value) {
   Shape grown(size_ + 1, value);
@@ -43,8 +48,6 @@ void Shape::swap(Shape& other) noexcept {
   std::swap(local_, other.local_);  // the union's largest member: swaps the pointer as well
   std::swap(size_, other.size_);
 }
-
-bool operator==(const Shape& a, const Shape& b) noexcept { return std::equal(a.begin(), a.end(), b.begin(), b.end()); }
 
 std::string to_string(const Shape& shape) {
   std::string text = "(";

@@ -2,6 +2,7 @@
 #include <unroll/core/error.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <initializer_list>
 #include <span>
@@ -17,23 +18,29 @@ class Shape {
  public:
   static constexpr std::size_t kInline = 6;
 
-  Shape() noexcept : size_(0), local_{} {}
+  Shape() noexcept = default;
   Shape(std::initializer_list<std::int64_t> sizes) : Shape(std::span(sizes.begin(), sizes.size())) {}
   /// One dimension, so that `sum(x, -1)` and `zeros(3)` read as in torch.
   Shape(std::int64_t size) : Shape({size}) {}
   explicit Shape(std::span<const std::int64_t> sizes);
   /// `rank` dimensions of `value` each.
   Shape(std::size_t rank, std::int64_t value);
-  Shape(const Shape& other) : Shape(std::span(other.begin(), other.size())) {}
-  Shape(Shape&& other) noexcept : size_(std::exchange(other.size_, 0)) { std::copy_n(other.local_, kInline, local_); }
+  Shape(const Shape& other) : size_(other.size_), local_(other.local_) {
+    if (size_ > kInline) [[unlikely]]
+      take_copy(other.heap_);
+  }
+  Shape(Shape&& other) noexcept : size_(std::exchange(other.size_, 0)), local_(other.local_) {}
   Shape& operator=(Shape other) noexcept { return swap(other), *this; }
-  ~Shape();
+  ~Shape() {
+    if (size_ > kInline) [[unlikely]]
+      give_back();
+  }
 
   std::size_t size() const noexcept { return size_; }
   bool empty() const noexcept { return size_ == 0; }
-  const std::int64_t* begin() const noexcept { return size_ <= kInline ? local_ : heap_; }
+  const std::int64_t* begin() const noexcept { return size_ <= kInline ? local_.data() : heap_; }
   const std::int64_t* end() const noexcept { return begin() + size_; }
-  std::int64_t* begin() noexcept { return size_ <= kInline ? local_ : heap_; }
+  std::int64_t* begin() noexcept { return size_ <= kInline ? local_.data() : heap_; }
   std::int64_t* end() noexcept { return begin() + size_; }
   std::int64_t operator[](std::size_t i) const noexcept { return begin()[i]; }
   std::int64_t& operator[](std::size_t i) noexcept { return begin()[i]; }
@@ -46,16 +53,21 @@ class Shape {
   void swap(Shape& other) noexcept;
 
  private:
-  std::size_t size_;
+  void take_copy(const std::int64_t* sizes);
+  void give_back() noexcept;
+
+  std::size_t size_ = 0;
   union {
-    std::int64_t local_[kInline];  // copied whole when an object moves: the pointer lies within
-    std::int64_t* heap_;           // when size_ > kInline
+    std::array<std::int64_t, kInline> local_{};  // copied whole, in a few moves: the pointer lies within
+    std::int64_t* heap_;                         // when size_ > kInline
   };
 };
 
 using Strides = Shape;
 
-bool operator==(const Shape& a, const Shape& b) noexcept;
+inline bool operator==(const Shape& a, const Shape& b) noexcept {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end());
+}
 
 /// "(2, 3)"; "(4,)" for one dimension and "()" for none, as Python prints a tuple.
 std::string to_string(const Shape& shape);

@@ -32,7 +32,7 @@ bool is_row_major(const Shape& shape, const Strides& strides, std::int64_t numel
 }  // namespace
 
 void release(Storage* storage) noexcept {
-  if (storage->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  if (!storage->drop()) return;
   std::size_t bytes = storage->bytes;
   storage->~Storage();
   alloc::deallocate(storage, kHeader + bytes);
@@ -42,6 +42,10 @@ Elements::Elements(Ref<Storage>&& storage_, Shape&& shape_, Strides&& strides_, 
                    bool is_view_)
     : storage(std::move(storage_)), shape(std::move(shape_)), strides(std::move(strides_)), offset(offset_),
       numel(unroll::numel(shape)), dtype(dtype_), contiguous(is_row_major(shape, strides, numel)), is_view(is_view_) {}
+
+Elements::Elements(Ref<Storage>&& storage_, Shape&& shape_, std::int64_t numel_, DType dtype_)
+    : storage(std::move(storage_)), shape(std::move(shape_)), strides(contiguous_strides(shape)), offset(0),
+      numel(numel_), dtype(dtype_), contiguous(true), is_view(false) {}
 
 Elements::Elements(const Elements& other)
     : storage(other.storage), shape(other.shape), strides(other.strides), offset(other.offset), numel(other.numel),
@@ -100,9 +104,8 @@ Tensor handle_of(Elements& elements) noexcept {
 }  // namespace detail
 
 Tensor empty(Shape shape, DType dtype) {
-  Ref<detail::Storage> storage = detail::new_storage(numel(shape), dtype);  // first, as it checks the sizes
-  Strides strides = contiguous_strides(shape);
-  return detail::new_tensor(std::move(storage), std::move(shape), std::move(strides), 0, dtype, false);
+  const std::int64_t n = numel(shape);  // first, as it checks the sizes
+  return detail::new_body(detail::new_storage(n, dtype), std::move(shape), n, dtype);
 }
 
 Tensor full(Shape shape, double value, DType dtype) {

@@ -49,6 +49,8 @@ struct Elements {
   DType dtype;
   bool contiguous, is_view;
   Elements(Ref<Storage>&& storage, Shape&& shape, Strides&& strides, std::int64_t offset, DType dtype, bool is_view);
+  /// Row-major, from the memory's begin; `numel` is the shape's.
+  Elements(Ref<Storage>&& storage, Shape&& shape, std::int64_t numel, DType dtype);
   Elements(const Elements& other);
 };
 void retain(Elements*) noexcept;

@@ -29,6 +29,7 @@ Shape CallRules::state_lead(const Tensor& x) const {
 }
 
 void check_call(const CallRules& rules, const Tensor& x, std::span<const Tensor* const> state) {
+  check<ValueError>(x.defined(), "{}: expected a tensor as input, got an undefined one", rules.op);
   if (rules.sequences)
     check<ShapeError>(x.dim() == 2, "{}: expected packed data of 2 dimensions, got {} in shape {}", rules.op, x.dim(),
                       x.shape());

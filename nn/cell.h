@@ -29,6 +29,8 @@ concept CellState = std::same_as<S, Tensor> ||
 ///   Shape state_widths() const       the width of each tensor of its state, where it is not hidden_size
 ///   begin(const State& start) const → step(x, state) → state    what to draw or prepare once a sequence; `start` is
 ///       its complete state, and later x may have fewer rows, the first ones (packed sequences that have ended)
+///   void check_parameters() const    raises when one has been replaced by one that does not fit; a layer asks all of
+///       its cells before any of them runs
 ///   static constexpr const char* kLayer     what the layer's errors begin with: "lstm"
 ///   static constexpr std::array kGates = {"i", "f", "g", "o"}    what the blocks of hidden_size rows of its parameters
 ///       are
@@ -151,9 +153,9 @@ struct CallRules {
   Shape state_lead(const Tensor& x) const;
 };
 
-/// Raises, in this order: ShapeError for the rank of x, ValueError for a state given in part, ShapeError for the ranks
-/// of the state, the features of x, the sizes of the state (of which none may broadcast), DTypeError unless all have
-/// the dtype of the parameters.
+/// Raises, in this order: ValueError for an undefined x, ShapeError for its rank, ValueError for a state given in part,
+/// ShapeError for the ranks of the state, the features of x, the sizes of the state (of which none may broadcast),
+/// DTypeError unless all have the dtype of the parameters.
 void check_call(const CallRules& rules, const Tensor& x, std::span<const Tensor* const> state);
 
 /// `state`, or zeros in its place, after check_call.

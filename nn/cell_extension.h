@@ -18,10 +18,11 @@ template <class C>
 concept WeightedCell = Cell<C> && std::derived_from<C, RNNCellBase>;
 
 namespace detail {
-/// Raises ValueError unless p is a probability.
-inline double check_probability(const char* op, const char* name, double p) {
+/// Raises ValueError unless p is a probability. Returns `next`, the first argument of a cell, so that it comes before
+/// the cell draws its parameters.
+inline std::int64_t check_probability(const char* op, const char* name, double p, std::int64_t next) {
   check<ValueError>(p >= 0 && p <= 1, "{}: {} must be in [0, 1], got {}", op, name, p);
-  return p;
+  return next;
 }
 }  // namespace detail
 

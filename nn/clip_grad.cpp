@@ -25,6 +25,7 @@ std::vector<Tensor> gradients(TensorList parameters, const char* op) {
 
 double clip_grad_norm_(TensorList parameters, double max_norm, double norm_type, bool error_if_nonfinite) {
   check<ValueError>(max_norm >= 0, "clip_grad_norm_: max_norm must not be negative, got {}", max_norm);
+  check<ValueError>(!std::isnan(norm_type), "clip_grad_norm_: norm_type must be a number, got nan");
   NoGrad guard;
   std::vector<Tensor> grads = gradients(parameters, "clip_grad_norm_"), norms;
   if (grads.empty()) return 0;

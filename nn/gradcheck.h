@@ -99,7 +99,8 @@ std::vector<std::string> state_names() {
 template <Stateful M>
 typename M::State state_to_check(const M& module, const Tensor& x, const typename M::State& state) {
   using State = typename M::State;
-  if (output_of(state).defined()) return state;
+  for (const Tensor* given : state_tensors(state))
+    if (given->defined()) return state;  // one that is given in part is the module's to refuse
   Generator numbers;
   if constexpr (requires { module(x); }) {
     NoGrad guard;

@@ -2,7 +2,7 @@
 #include <unroll/autograd/ops/shape.h>
 #include <unroll/nn/recurrent.h>
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #pragma GCC visibility push(default)
 namespace unroll::nn {
@@ -31,8 +31,9 @@ class InitialState : public Module {
     }
   }
 
-  /// For a batch of N sequences, (L·D, N, width); expanded, not copied.
+  /// For a batch of N sequences, (L·D, N, width); expanded, not copied. Raises ValueError for a negative N.
   S operator()(std::int64_t batch) const {
+    check<ValueError>(batch >= 0, "initial_state: the batch must not be negative, got {}", batch);
     return map_state(state, [&](const Tensor& s) { return expand(unsqueeze(s, 1), {s.size(0), batch, s.size(1)}); });
   }
   /// For an input without a batch, (L·D, width).

@@ -25,9 +25,13 @@ LSTMCell::LSTMCell(std::int64_t input_size_, std::int64_t hidden_size_, const LS
 
 Shape LSTMCell::state_widths() const { return {output_size(hidden_size, proj_size), hidden_size}; }
 
+void LSTMCell::check_parameters() const {
+  RNNCellBase::check_parameters();
+  if (proj_size > 0) check_parameter("weight_hr", weight_hr, {proj_size, hidden_size});
+}
+
 RNNWeights LSTMCell::sequence_weights(const Tensor& h) const {
   RNNWeights w = RNNCellBase::sequence_weights(h);
-  if (proj_size > 0) check_shape("weight_hr", weight_hr, {proj_size, hidden_size});
   w.hr = weight_hr;
   return w;
 }

@@ -38,6 +38,7 @@ class LSTMCell : public RNNCellBase {
   LSTMState operator()(const Tensor& x, const LSTMState& state = {}) const;
   /// The equations, of arguments that fit. Notes i, f, g, o.
   LSTMState step(const RNNWeights& w, const Tensor& x, const LSTMState& state) const;
+  void check_parameters() const override;
   RNNWeights sequence_weights(const Tensor& h) const override;
   Shape state_widths() const;
 

@@ -27,6 +27,8 @@ void Module::check_name(const std::string& name) const {
 void Module::add(std::string name, Tensor& tensor, Kind kind) {
   check_name(name);
   if (kind == Kind::Parameter && tensor.defined()) {
+    check<DTypeError>(tensor.is_floating_point(), "add: the parameter \"{}\" must be float32 or float64, got {}", name,
+                      tensor.dtype());
     check<ValueError>(tensor.is_leaf(), "add: the parameter \"{}\" was computed; detach() it first", name);
     tensor.requires_grad_();
   }

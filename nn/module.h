@@ -76,12 +76,14 @@ class Module {
   std::string path() const;
 
   /// Calls `hook` before, or after, each call of the module, in the order of registration. What a hook raises passes
-  /// through the call. Modules whose operator() does its work in hooked() take part.
+  /// through the call. Modules whose operator() does its work in hooked() take part. Raises ValueError for an empty
+  /// hook.
   HookHandle register_forward_pre_hook(ForwardPreHook hook);
   HookHandle register_forward_hook(ForwardHook hook);
   /// Calls `hook` in each backward through a call of the module, once the gradients of its inputs are complete; if no
-  /// input needs one, when those of its outputs are. The module must live until then, and passes through one graph
-  /// must follow each other. Inputs and outputs of a call become views, so they cannot be written in place.
+  /// input needs one in that backward, when those of its outputs are. The module must live until then. Inputs and
+  /// outputs of a call become views, so they cannot be written in place. Raises ValueError for an empty hook; backward
+  /// raises GradError when the hook wrote a gradient in place.
   HookHandle register_full_backward_hook(BackwardHook hook);
 
   /// What it is printed as: the name of its class, without namespaces.
@@ -96,7 +98,8 @@ class Module {
 
   /// Registers a member. A parameter requires a gradient from here on. One that is undefined, as a bias may be, is left
   /// out of every list until something is assigned to it. Raises ValueError unless `name` is new, not empty and without
-  /// '.', or if a parameter has a history, or a module contains this one.
+  /// '.', or if a parameter has a history, or a module contains this one; DTypeError for a parameter that is not
+  /// floating.
   void add(std::string name, Tensor& tensor, Kind kind = Kind::Parameter);
   void add(std::string name, Module& module);
   /// Registers a module whose members appear as this module's own, `suffix` appended to their names: "weight_ih" and

@@ -3,13 +3,26 @@
 #include <unroll/nn/module.h>
 
 #include <algorithm>
-#include <mutex>
 
 namespace unroll::nn {
 
-HookHandle Module::register_forward_pre_hook(ForwardPreHook hook) { return hooks().forward_pre.add(std::move(hook)); }
-HookHandle Module::register_forward_hook(ForwardHook hook) { return hooks().forward.add(std::move(hook)); }
-HookHandle Module::register_full_backward_hook(BackwardHook hook) { return hooks().backward.add(std::move(hook)); }
+namespace {
+template <class Hook>
+Hook checked(const char* op, Hook hook) {
+  check<ValueError>(hook != nullptr, "{}: the hook is empty", op);
+  return hook;
+}
+}  // namespace
+
+HookHandle Module::register_forward_pre_hook(ForwardPreHook hook) {
+  return hooks().forward_pre.add(checked("register_forward_pre_hook", std::move(hook)));
+}
+HookHandle Module::register_forward_hook(ForwardHook hook) {
+  return hooks().forward.add(checked("register_forward_hook", std::move(hook)));
+}
+HookHandle Module::register_full_backward_hook(BackwardHook hook) {
+  return hooks().backward.add(checked("register_full_backward_hook", std::move(hook)));
+}
 
 detail::ModuleHooks& Module::hooks() {
   if (!hooks_) hooks_ = std::make_unique<detail::ModuleHooks>();
@@ -29,27 +42,27 @@ namespace detail {
 std::string CallScope::text() const { return module_.path(); }
 
 // The module's inputs and its outputs each pass through a node that changes nothing. Backward meets that of the outputs
-// first, which keeps their gradients for that of the inputs, where the hooks are called.
+// first, and the hooks are called in that of the inputs, or where the pass does not go on to the inputs at once. On the
+// way from the one to the other the gradients of the outputs are the load of another gradient, that of the empty tensor
+// `way`: so they belong to the pass alone, however it ends, and not to the graph, which under create_graph would own
+// itself.
 struct HookedCall::Backward {
   const Module& module;
   const unroll::detail::Hooks<BackwardHook> hooks;
-  std::vector<bool> wanted;  // of the inputs
+  const std::vector<bool> wanted;  // of the inputs
   std::size_t outputs = 0;
-  std::mutex mutex;
-  std::vector<Tensor> grad_output;  // of the pass that is under way
 
-  Backward(const Module& module_, unroll::detail::Hooks<BackwardHook> hooks_)
-      : module(module_), hooks(std::move(hooks_)) {}
+  Backward(const Module& module_, unroll::detail::Hooks<BackwardHook> hooks_, std::vector<bool> wanted_)
+      : module(module_), hooks(std::move(hooks_)), wanted(std::move(wanted_)) {}
 
-  void run(std::vector<Tensor>& grad_input) {
-    std::vector<Tensor> grads(outputs);
-    {
-      std::lock_guard lock(mutex);
-      if (!grad_output.empty()) grads = std::exchange(grad_output, {});
-    }
+  void run(std::vector<Tensor>& grad_input, const std::vector<Tensor>& grad_output) const {
     hooks.for_each([&](const BackwardHook& hook) {
       const std::vector<Tensor> before = grad_input;
-      hook(module, grad_input, grads);
+      const std::vector<std::uint32_t> versions = versions_of(before, grad_output);
+      hook(module, grad_input, grad_output);
+      check<GradError>(versions_of(before, grad_output) == versions,
+                       "{}: a backward hook wrote a gradient in place, which others may hold; put a new tensor there",
+                       module.path());
       check<ShapeError>(grad_input.size() == before.size(), "{}: a backward hook left {} gradients of {} inputs",
                         module.path(), grad_input.size(), before.size());
       for (std::size_t i = 0; i < before.size(); ++i)
@@ -59,32 +72,51 @@ struct HookedCall::Backward {
                             grad_input[i].shape(), before[i].shape());
     });
   }
+
+ private:
+  static std::vector<std::uint32_t> versions_of(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
+    std::vector<std::uint32_t> versions;
+    for (const std::vector<Tensor>* list : {&a, &b})
+      for (const Tensor& x : *list) versions.push_back(x.defined() ? x.version() : 0);
+    return versions;
+  }
 };
 
 namespace {
-// Gives each tensor that wants a gradient a node `name` of its own in the graph. `f` is its gradient function, of the
-// gradients of all `tensors`. Which they were.
-template <class F>
-std::vector<bool> pass_through(const char* name, std::vector<Tensor>& tensors, F f) {
-  std::vector<bool> wanted(tensors.size());
-  std::vector<Tensor> inputs, outputs;
-  if (!GradMode::enabled()) return wanted;
-  for (std::size_t i = 0; i < tensors.size(); ++i)
-    if (tensors[i].requires_grad()) {
-      wanted[i] = true;
-      inputs.push_back(tensors[i]);
-      tensors[i] = views::view(tensors[i], tensors[i].shape());
-      outputs.push_back(tensors[i]);
-    }
-  record_all(name, inputs, outputs, {}, [wanted, f](Gradients g, const Saved&, std::span<Tensor> dx) {
-    std::vector<Tensor> gradients(wanted.size());
-    for (std::size_t i = 0, k = 0; i < wanted.size(); ++i)
-      if (wanted[i]) gradients[i] = g[k++];
-    f(gradients);
-    for (std::size_t i = 0, k = 0; i < wanted.size(); ++i)
-      if (wanted[i]) dx[k++] = gradients[i];
-  });
-  return wanted;
+Tensor loaded(const std::vector<Tensor>& gradients) {
+  Tensor way = zeros(0).requires_grad_();
+  for (const Tensor& g : gradients) way.register_hook([g](const Tensor&) { return g; });
+  return way;
+}
+
+std::vector<Tensor> load_of(const Tensor& way) {
+  std::vector<Tensor> gradients;
+  way.grad_slot()->hooks.for_each([&](const GradHook& hook) { gradients.push_back(hook(way)); });
+  return gradients;
+}
+
+// Those of the tensors that require a gradient, each a new tensor from here on; which they are.
+struct Renewed {
+  std::vector<Tensor> before, after;
+  std::vector<bool> which;
+
+  explicit Renewed(std::vector<Tensor>& tensors) : which(tensors.size()) {
+    for (std::size_t i = 0; GradMode::enabled() && i < tensors.size(); ++i)
+      if (tensors[i].requires_grad()) {
+        which[i] = true;
+        before.push_back(tensors[i]);
+        tensors[i] = views::view(tensors[i], tensors[i].shape());
+        after.push_back(tensors[i]);
+      }
+  }
+};
+
+// One for each place, undefined where `which` is false.
+std::vector<Tensor> spread(Gradients g, const std::vector<bool>& which) {
+  std::vector<Tensor> gradients(which.size());
+  for (std::size_t i = 0, k = 0; i < which.size(); ++i)
+    if (which[i]) gradients[i] = g[k++];
+  return gradients;
 }
 }  // namespace
 
@@ -95,9 +127,18 @@ void HookedCall::before(std::vector<Tensor>& inputs) {
                     inputs.size(), count);
   inputs_ = inputs;
   if (hooks_.backward.empty()) return;
-  backward_ = std::make_shared<Backward>(module_, hooks_.backward);
-  backward_->wanted = pass_through("module_inputs", inputs,
-                                   [state = backward_](std::vector<Tensor>& gradients) { state->run(gradients); });
+  Renewed renewed(inputs);
+  backward_ = std::make_shared<Backward>(module_, hooks_.backward, renewed.which);
+  way_ = empty(0);
+  renewed.after.push_back(way_);
+  record_all("module_inputs", renewed.before, renewed.after, {},
+             [hooked = backward_](Gradients g, const Saved&, std::span<Tensor> dx) {
+               std::vector<Tensor> gradients = spread(g, hooked->wanted);
+               // No load: the pass began inside the module.
+               hooked->run(gradients, g.back().defined() ? load_of(g.back()) : std::vector<Tensor>(hooked->outputs));
+               for (std::size_t i = 0, k = 0; i < gradients.size(); ++i)
+                 if (hooked->wanted[i]) dx[k++] = gradients[i];
+             });
 }
 
 void HookedCall::after(std::vector<Tensor>& outputs) {
@@ -107,16 +148,19 @@ void HookedCall::after(std::vector<Tensor>& outputs) {
                     count);
   if (!backward_) return;
   backward_->outputs = outputs.size();
-  const bool reaches_inputs = std::ranges::count(backward_->wanted, true) > 0;
-  pass_through("module_outputs", outputs, [state = backward_, reaches_inputs](const std::vector<Tensor>& gradients) {
-    {
-      std::lock_guard lock(state->mutex);
-      state->grad_output = gradients;
-    }
-    if (reaches_inputs) return;
-    std::vector<Tensor> none(state->wanted.size());
-    state->run(none);
-  });
+  Renewed renewed(outputs);
+  renewed.before.push_back(way_);
+  record_all("module_outputs", renewed.before, renewed.after, {},
+             [hooked = backward_, which = renewed.which](Gradients g, const Saved& s, std::span<Tensor> dx) {
+               const std::vector<Tensor> gradients = spread(g, which);
+               std::ranges::copy(g, dx.begin());
+               if (s.needs(g.size())) {
+                 dx.back() = loaded(gradients);
+               } else {
+                 std::vector<Tensor> none(hooked->wanted.size());
+                 hooked->run(none, gradients);
+               }
+             });
 }
 
 }  // namespace detail

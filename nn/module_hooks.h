@@ -43,6 +43,7 @@ class HookedCall {
   const ModuleHooks& hooks_;
   std::vector<Tensor> inputs_;
   std::shared_ptr<Backward> backward_;
+  Tensor way_;  // from the outputs' node to that of the inputs
 };
 
 /// Names the module in the errors of AnomalyMode.
@@ -55,16 +56,24 @@ class CallScope final : unroll::detail::Where {
   const Module& module_;
 };
 
-/// f of each tensor in a value: a Tensor, a state with `fields`, {output, state}, a container or tuple of such.
+/// f of each tensor in a value: a Tensor, the data of a PackedSequence, a state with `fields`, {output, state} or
+/// {output, states}, a container or tuple of such.
 template <class T, class F>
 void for_each_tensor(T& value, const F& f) {
   if constexpr (std::same_as<T, Tensor>) {
     f(value);
+  } else if constexpr (requires { value = value.with_data(value.data()); }) {
+    Tensor data = value.data();
+    f(data);
+    value = value.with_data(std::move(data));
   } else if constexpr (requires { T::fields; }) {
     std::apply([&](auto... field) { (for_each_tensor(value.*field, f), ...); }, T::fields);
   } else if constexpr (requires { value.output, value.state; }) {
     for_each_tensor(value.output, f);
     for_each_tensor(value.state, f);
+  } else if constexpr (requires { value.output, value.states; }) {
+    for_each_tensor(value.output, f);
+    for_each_tensor(value.states, f);
   } else if constexpr (requires { std::tuple_size<T>::value; }) {
     std::apply([&](auto&... part) { (for_each_tensor(part, f), ...); }, value);
   } else if constexpr (

@@ -36,6 +36,7 @@ Sizes batch_sizes_of(const Sizes& sorted) {
 
 /// Checks `lengths` against the rows and steps of `x`, (T, N, …) or (N, T, …).
 void check_lengths(const char* op, const Tensor& x, const Sizes& lengths, bool batch_first, std::int64_t least) {
+  check<ValueError>(x.defined(), "{}: expected a tensor to pack or unpack, got an undefined one", op);
   check<ShapeError>(x.dim() >= 2, "{}: expected at least 2 dimensions, steps and batch, got shape {}", op, x.shape());
   const std::int64_t steps = x.size(batch_first ? 1 : 0), batch = x.size(batch_first ? 0 : 1);
   check<ValueError>(static_cast<std::int64_t>(lengths.size()) == batch, "{}: got {} lengths for a batch of {}", op,
@@ -48,22 +49,37 @@ void check_lengths(const char* op, const Tensor& x, const Sizes& lengths, bool b
   }
 }
 
-void check_indices(const char* name, const Tensor& indices) {
-  check<DTypeError>(indices.dtype() == DType::Int64, "packed_sequence: {} must be int64, got {}", name,
-                    indices.dtype());
-  check<ShapeError>(indices.dim() == 1, "packed_sequence: {} must be a vector, got shape {}", name, indices.shape());
+void check_integers(const char* op, const char* name, const Tensor& list) {
+  check<ValueError>(list.defined(), "{}: {} must be an int64 vector, got an undefined tensor", op, name);
+  check<DTypeError>(list.dtype() == DType::Int64, "{}: {} must be int64, got {}", op, name, list.dtype());
+  check<ShapeError>(list.dim() == 1, "{}: {} must be a vector, got shape {}", op, name, list.shape());
+}
+
+Tensor inverse_of(const char* op, const char* name, const Tensor& permutation) {
+  if (!permutation.defined()) return {};
+  const Sizes p = Lengths(permutation).values(op, name);
+  Sizes inverse(p.size(), -1);
+  for (std::size_t i = 0; i < p.size(); ++i) {
+    bool fits = p[i] >= 0 && p[i] < static_cast<std::int64_t>(p.size());
+    check<ValueError>(fits && inverse[static_cast<std::size_t>(p[i])] < 0,
+                      "{}: {} is no permutation: {} at {} of {} is out of range or comes twice", op, name, p[i], i,
+                      p.size());
+    inverse[static_cast<std::size_t>(p[i])] = static_cast<std::int64_t>(i);
+  }
+  return vector_of(inverse);
 }
 }  // namespace
 
-Lengths::Lengths(const Tensor& list) {
-  check<DTypeError>(list.dtype() == DType::Int64, "lengths must be int64, got {}", list.dtype());
-  check<ShapeError>(list.dim() == 1, "lengths must be a vector, got shape {}", list.shape());
-  values = list.to_vector<std::int64_t>();
+std::vector<std::int64_t> Lengths::values(const char* op, const char* name) const {
+  if (!is_tensor_) return list_;
+  check_integers(op, name, tensor_);
+  return tensor_.to_vector<std::int64_t>();
 }
 
 PackedSequence::PackedSequence(Tensor data, Lengths batch_sizes, Tensor sorted_indices, Tensor unsorted_indices)
-    : data_(std::move(data)), batch_sizes_(std::move(batch_sizes.values)), sorted_indices_(std::move(sorted_indices)),
-      unsorted_indices_(std::move(unsorted_indices)) {
+    : data_(std::move(data)), batch_sizes_(batch_sizes.values("packed_sequence", "batch_sizes")),
+      sorted_indices_(std::move(sorted_indices)), unsorted_indices_(std::move(unsorted_indices)) {
+  check<ValueError>(data_.defined(), "packed_sequence: expected a tensor as data, got an undefined one");
   check<ShapeError>(data_.dim() >= 1, "packed_sequence: data must have a dimension of rows, got shape {}",
                     data_.shape());
   std::int64_t rows = 0;
@@ -79,17 +95,18 @@ PackedSequence::PackedSequence(Tensor data, Lengths batch_sizes, Tensor sorted_i
   }
   check<ValueError>(rows == data_.size(0), "packed_sequence: batch_sizes add up to {}, data has {} rows", rows,
                     data_.size(0));
-  if (sorted_indices_.defined()) check_indices("sorted_indices", sorted_indices_);
-  if (unsorted_indices_.defined()) check_indices("unsorted_indices", unsorted_indices_);
-  if (!sorted_indices_.defined()) sorted_indices_ = invert_permutation(unsorted_indices_);
-  const Tensor inverse = invert_permutation(sorted_indices_);
-  if (!unsorted_indices_.defined()) unsorted_indices_ = inverse;
+  const char* op = "packed_sequence";
+  if (sorted_indices_.defined()) sorted_indices_ = sorted_indices_.clone();  // the caller's may be written
+  if (unsorted_indices_.defined()) check_integers(op, "unsorted_indices", unsorted_indices_);
+  if (!sorted_indices_.defined()) sorted_indices_ = inverse_of(op, "unsorted_indices", unsorted_indices_);
+  const Tensor inverse = inverse_of(op, "sorted_indices", sorted_indices_);
   if (!inverse.defined()) {
     check<ValueError>(!batch_sizes_.empty(), "packed_sequence: batch_sizes must not be empty");
     return;
   }
-  check<ValueError>(equal(unsorted_indices_, inverse),
+  check<ValueError>(!unsorted_indices_.defined() || equal(unsorted_indices_, inverse),
                     "packed_sequence: unsorted_indices is not the inverse of sorted_indices");
+  unsorted_indices_ = inverse;
   const std::int64_t running = batch_sizes_.empty() ? 0 : batch_sizes_[0];
   check<ValueError>(inverse.size(0) >= running, "packed_sequence: got {} indices for {} sequences", inverse.size(0),
                     running);
@@ -118,15 +135,16 @@ PackedSequence PackedSequence::with_data(Tensor data) const {
   return other;
 }
 
-PackedSequence pack_padded_sequence(const Tensor& input, const Lengths& lengths, const PackOptions& options) {
+PackedSequence pack_padded_sequence(const Tensor& input, const Lengths& list, const PackOptions& options) {
   const char* op = "pack_padded_sequence";
-  check_lengths(op, input, lengths.values, options.batch_first, options.allow_empty ? 0 : 1);
+  const Sizes lengths = list.values(op);
+  check_lengths(op, input, lengths, options.batch_first, options.allow_empty ? 0 : 1);
   check<ValueError>(input.numel() > 0 || options.allow_empty, "{}: cannot pack an empty tensor, got shape {}", op,
                     input.shape());
-  const auto batch = static_cast<std::int64_t>(lengths.values.size());
-  Sizes order(lengths.values.size());
+  const auto batch = static_cast<std::int64_t>(lengths.size());
+  Sizes order(lengths.size());
   std::iota(order.begin(), order.end(), 0);
-  auto length_of = [&](std::int64_t n) { return lengths.values[static_cast<std::size_t>(n)]; };
+  auto length_of = [&](std::int64_t n) { return lengths[static_cast<std::size_t>(n)]; };
   auto longer = [&](std::int64_t a, std::int64_t b) { return length_of(a) > length_of(b); };
   if (!options.enforce_sorted) std::ranges::stable_sort(order, longer);
   auto later = std::ranges::adjacent_find(order, [&](std::int64_t a, std::int64_t b) { return longer(b, a); });
@@ -146,7 +164,7 @@ PackedSequence pack_padded_sequence(const Tensor& input, const Lengths& lengths,
     }
   Tensor data = index_select(reshape(input, with_lead({steps * batch}, input, 2)), 0, vector_of(rows));
   // A sequence of length 0 has no row: only the indices tell that it is there.
-  const bool all_have_rows = sorted.empty() || sorted.back() > 0;
+  const bool all_have_rows = !sorted.empty() && sorted.back() > 0;
   return {std::move(data), std::move(batch_sizes),
           options.enforce_sorted && all_have_rows ? Tensor() : vector_of(order)};
 }
@@ -162,18 +180,19 @@ PaddedSequence pad_packed_sequence(const PackedSequence& sequence, const PadOpti
   Sizes rank(static_cast<std::size_t>(batch));
   std::iota(rank.begin(), rank.end(), 0);
   if (sequence.unsorted_indices().defined()) rank = sequence.unsorted_indices().to_vector<std::int64_t>();
-  Sizes rows(static_cast<std::size_t>(checked_mul(steps, batch)), padding);
+  const Tensor places = full(checked_mul(steps, batch), static_cast<double>(padding), DType::Int64);
+  std::int64_t* rows = places.data<std::int64_t>();
   std::int64_t first = 0;  // the row where step t begins
   for (std::int64_t t = 0; t < longest; ++t) {
     const std::int64_t running = sequence.batch_sizes()[static_cast<std::size_t>(t)];
     for (std::int64_t n = 0; n < batch; ++n)
       if (const std::int64_t b = rank[static_cast<std::size_t>(n)]; b < running)
-        rows[static_cast<std::size_t>(options.batch_first ? n * steps + t : t * batch + n)] = first + b;
+        rows[options.batch_first ? n * steps + t : t * batch + n] = first + b;
     first += running;
   }
   Tensor padded_data = cat({data, full(with_lead({1}, data, 1), options.padding_value, data.dtype())});
   Shape lead = options.batch_first ? Shape{batch, steps} : Shape{steps, batch};
-  return {view(index_select(padded_data, 0, vector_of(rows)), with_lead(lead, data, 1)), sequence.lengths()};
+  return {view(index_select(padded_data, 0, places), with_lead(lead, data, 1)), sequence.lengths()};
 }
 
 Tensor pad_sequence(TensorList sequences, const PadOptions& options) {
@@ -181,7 +200,10 @@ Tensor pad_sequence(TensorList sequences, const PadOptions& options) {
   const Tensor& first = sequences[0];
   std::int64_t longest = 0;
   for (std::size_t n = 0; n < sequences.size(); ++n) {
-    check<ShapeError>(sequences[n].dim() >= 1 && with_lead({0}, sequences[n], 1) == with_lead({0}, first, 1),
+    check<ValueError>(sequences[n].defined(), "pad_sequence: sequence {} is undefined", n);
+    check<ShapeError>(sequences[n].dim() >= 1, "pad_sequence: sequence {} has shape (), expected a dimension of steps",
+                      n);
+    check<ShapeError>(with_lead({0}, sequences[n], 1) == with_lead({0}, first, 1),
                       "pad_sequence: sequence {} has shape {}, which does not continue shape {}", n,
                       sequences[n].shape(), first.shape());
     longest = std::max(longest, sequences[n].size(0));
@@ -203,12 +225,13 @@ PackedSequence pack_sequence(TensorList sequences, bool enforce_sorted) {
   return pack_padded_sequence(padded, lengths, {.enforce_sorted = enforce_sorted});
 }
 
-std::vector<Tensor> unpad_sequence(const Tensor& padded, const Lengths& lengths, bool batch_first) {
-  check_lengths("unpad_sequence", padded, lengths.values, batch_first, 0);
+std::vector<Tensor> unpad_sequence(const Tensor& padded, const Lengths& list, bool batch_first) {
+  const Sizes lengths = list.values("unpad_sequence");
+  check_lengths("unpad_sequence", padded, lengths, batch_first, 0);
   std::vector<Tensor> sequences;
-  for (std::size_t n = 0; n < lengths.values.size(); ++n) {
+  for (std::size_t n = 0; n < lengths.size(); ++n) {
     Tensor row = select(padded, batch_first ? 0 : 1, static_cast<std::int64_t>(n));
-    sequences.push_back(narrow(row, 0, 0, lengths.values[n]));
+    sequences.push_back(narrow(row, 0, 0, lengths[n]));
   }
   return sequences;
 }
@@ -219,16 +242,7 @@ std::vector<Tensor> unpack_sequence(const PackedSequence& sequence) {
 }
 
 Tensor invert_permutation(const Tensor& permutation) {
-  if (!permutation.defined()) return {};
-  const Sizes p = Lengths(permutation).values;
-  Sizes inverse(p.size(), -1);
-  for (std::size_t i = 0; i < p.size(); ++i) {
-    bool fits = p[i] >= 0 && p[i] < static_cast<std::int64_t>(p.size());
-    check<ValueError>(fits && inverse[static_cast<std::size_t>(p[i])] < 0,
-                      "invert_permutation: {} at {} of {} is out of range or comes twice", p[i], i, p.size());
-    inverse[static_cast<std::size_t>(p[i])] = static_cast<std::int64_t>(i);
-  }
-  return vector_of(inverse);
+  return inverse_of("invert_permutation", "the argument", permutation);
 }
 
 }  // namespace unroll::nn

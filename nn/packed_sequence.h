@@ -8,12 +8,20 @@
 namespace unroll::nn {
 
 /// Lengths or batch sizes, in any of the forms they come in.
-struct Lengths {
-  Lengths(std::initializer_list<std::int64_t> list) : values(list) {}
-  Lengths(std::vector<std::int64_t> list) : values(std::move(list)) {}
-  /// Raises DTypeError unless it is Int64, ShapeError unless it is a vector.
-  Lengths(const Tensor& list);
-  std::vector<std::int64_t> values;
+class Lengths {
+ public:
+  Lengths(std::initializer_list<std::int64_t> list) : list_(list) {}
+  Lengths(std::vector<std::int64_t> list) : list_(std::move(list)) {}
+  /// An Int64 vector.
+  Lengths(Tensor list) : tensor_(std::move(list)), is_tensor_(true) {}
+  /// Raises, of a tensor, ValueError when it is undefined, DTypeError unless it is Int64, ShapeError unless it is a
+  /// vector. The text begins with `op` and calls them `name`.
+  std::vector<std::int64_t> values(const char* op, const char* name = "lengths") const;
+
+ private:
+  std::vector<std::int64_t> list_;
+  Tensor tensor_;
+  bool is_tensor_ = false;
 };
 
 /// Sequences without padding, longest first, step after step: the first step of each, then the second of those that

@@ -24,11 +24,11 @@ LSTMState PeepholeLSTMCell::operator()(const Tensor& x, const LSTMState& state) 
       x, state);
 }
 
-RNNWeights PeepholeLSTMCell::sequence_weights(const Tensor& h) const {
-  check_shape("weight_ci", weight_ci, hidden_size);
-  check_shape("weight_cf", weight_cf, hidden_size);
-  check_shape("weight_co", weight_co, hidden_size);
-  return RNNCellBase::sequence_weights(h);
+void PeepholeLSTMCell::check_parameters() const {
+  RNNCellBase::check_parameters();
+  check_parameter("weight_ci", weight_ci, hidden_size);
+  check_parameter("weight_cf", weight_cf, hidden_size);
+  check_parameter("weight_co", weight_co, hidden_size);
 }
 
 LSTMState PeepholeLSTMCell::step(const RNNWeights& w, const Tensor& x, const LSTMState& state) const {

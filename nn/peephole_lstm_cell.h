@@ -31,7 +31,7 @@ class PeepholeLSTMCell : public RNNCellBase {
   LSTMState operator()(const Tensor& x, const LSTMState& state = {}) const;
   /// The equations, of arguments that fit. Notes i, f, g, o.
   LSTMState step(const RNNWeights& w, const Tensor& x, const LSTMState& state) const;
-  RNNWeights sequence_weights(const Tensor& h) const override;
+  void check_parameters() const override;
 
   Tensor weight_ci, weight_cf, weight_co;
 };

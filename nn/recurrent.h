@@ -47,7 +47,7 @@ struct Trace {
   std::vector<std::vector<Step>> steps;  // [l·D + d][t]
   S state;                               // the last, as the layer returns it
 
-  /// All states of a cell: (T, N, width), packed (ΣB_t, width).
+  /// All states of a cell: (T, N, width), packed (ΣB_t, width). Raises IndexError unless there is such a cell.
   S states(std::int64_t layer_and_direction) const;
 };
 
@@ -160,9 +160,12 @@ class Recurrent : public RecurrentBase {
         x, initial);
   }
   PackedOutput operator()(const PackedSequence& x, const State& initial = {}, const Call& call = {}) const {
-    detail::CallScope scope(*this);
-    Trace<State> trace = follow(x, initial, call, false);
-    return {x.with_data(trace.outputs.back()), std::move(trace.state)};
+    return this->hooked(
+        [&](const PackedSequence& input, const State& start) -> PackedOutput {
+          Trace<State> trace = follow(input, start, call, false);
+          return {input.with_data(trace.outputs.back()), std::move(trace.state)};
+        },
+        x, initial);
   }
   /// The same computation, of which every layer's output, every state and all gates are kept. Steps and outputs are
   /// time-major, whatever the layout of x.
@@ -245,6 +248,8 @@ class Recurrent : public RecurrentBase {
   /// All layers over a sequence y in that layout, from `start` (L·D, N, width).
   Trace<State> layers(const detail::StepLayout& layout, Tensor y, const Tensor& done, const State& start,
                       const State& reset_to, bool keep) const {
+    for (const auto& c : cells_)
+      if constexpr (requires { c->check_parameters(); }) c->check_parameters();
     Trace<State> trace;
     const std::vector<Tensor> resets = done.defined() ? layout.split(done) : std::vector<Tensor>();
     std::vector<State> last;
@@ -333,8 +338,14 @@ class Recurrent : public RecurrentBase {
 template <CellState S>
 S Trace<S>::states(std::int64_t layer_and_direction) const {
   std::vector<S> all;
-  for (const Step& step : steps.at(static_cast<std::size_t>(layer_and_direction))) all.push_back(step.state);
+  const auto index = static_cast<std::size_t>(layer_and_direction);
+  check<IndexError>(index < steps.size(), "states: there is no cell {} among {}", layer_and_direction, steps.size());
+  for (const Step& step : steps[index]) all.push_back(step.state);
   const bool packed = outputs[0].dim() == 2;
+  if (all.empty())
+    return map_state(state, [&](const Tensor& s) {
+      return zeros(packed ? Shape{0, s.size(-1)} : Shape{0, outputs[0].size(1), s.size(-1)}, s.dtype());
+    });
   return combine_states(all, [&](const std::vector<Tensor>& s) { return packed ? cat(s) : stack(s); });
 }
 

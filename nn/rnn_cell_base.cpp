@@ -46,17 +46,26 @@ std::string RNNCellBase::extra_repr() const {
   return fmt::format("{}, {}{}", input_size, hidden_size, bias ? "" : ", bias=False");
 }
 
-void RNNCellBase::check_shape(const char* name, const Tensor& weight, const Shape& expected) const {
-  check<ShapeError>(weight.shape() == expected, "{}: {} has been replaced by one of shape {}, expected {}", op_, name,
-                    weight.shape(), expected);
+void RNNCellBase::check_parameter(const char* name, const Tensor& parameter, const Shape& expected) const {
+  if (parameter.defined() && parameter.shape() == expected && parameter.dtype() == dtype()) return;
+  const std::string where = path() == type_name() ? "" : fmt::format(", in {}", path());
+  check<ValueError>(parameter.defined(), "{}: {} is undefined, expected shape {}{}", op_, name, expected, where);
+  check<ShapeError>(parameter.shape() == expected, "{}: {} has been replaced by one of shape {}, expected {}{}", op_,
+                    name, parameter.shape(), expected, where);
+  unroll::detail::fail<DTypeError>("{}: {} is {}, the other parameters are {}{}", op_, name, parameter.dtype(),
+                                   *dtype(), where);
+}
+
+void RNNCellBase::check_parameters() const {
+  std::int64_t rows = gates_ * hidden_size;
+  check_parameter("weight_ih", weight_ih, {rows, input_size});
+  check_parameter("weight_hh", weight_hh, {rows, output_size_});
+  if (bias_ih.defined()) check_parameter("bias_ih", bias_ih, rows);
+  if (bias_hh.defined()) check_parameter("bias_hh", bias_hh, rows);
 }
 
 RNNWeights RNNCellBase::sequence_weights(const Tensor&) const {
-  std::int64_t rows = gates_ * hidden_size;
-  check_shape("weight_ih", weight_ih, {rows, input_size});
-  check_shape("weight_hh", weight_hh, {rows, output_size_});
-  if (bias_ih.defined()) check_shape("bias_ih", bias_ih, rows);
-  if (bias_hh.defined()) check_shape("bias_hh", bias_hh, rows);
+  check_parameters();
   return {weight_ih, weight_hh, bias_ih, bias_hh};
 }
 

@@ -28,8 +28,10 @@ class RNNCellBase : public Module {
   /// Redraws every parameter of its own, in order, from U(−k, k), k = 1/√hidden_size.
   void reset_parameters();
   std::string extra_repr() const override;
-  /// The parameters, for a sequence whose first h is (N, Ho), or (Ho). Raises ShapeError when one has been replaced by
-  /// one of another shape.
+  /// Raises ShapeError or DTypeError when one has been replaced by one that does not fit, ValueError when a weight is
+  /// undefined.
+  virtual void check_parameters() const;
+  /// The parameters, for a sequence whose first h is (N, Ho), or (Ho), after check_parameters().
   virtual RNNWeights sequence_weights(const Tensor& h) const;
 
   const std::int64_t input_size, hidden_size;
@@ -44,9 +46,9 @@ class RNNCellBase : public Module {
   /// Checks the arguments of a call, x (N, I) or (I). The state, or zeros.
   template <CellState S>
   S checked(const Tensor& x, const S& state, const Shape& widths) const {
-    return detail::checked_state({op_, input_size, 2, 0, {}, widths, weight_ih.dtype()}, x, state);
+    return detail::checked_state({op_, input_size, 2, 0, {}, widths, this->dtype()}, x, state);
   }
-  void check_shape(const char* name, const Tensor& weight, const Shape& expected) const;
+  void check_parameter(const char* name, const Tensor& parameter, const Shape& expected) const;
 
  private:
   const char* op_;

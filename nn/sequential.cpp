@@ -17,7 +17,12 @@ struct Function final : Module {
 Sequential& Sequential::append(std::unique_ptr<Module> module, Call call) {
   check<ValueError>(module != nullptr, "sequential: expected a module, got a null pointer");
   steps_.push_back({std::move(module), call});
-  add(std::to_string(steps_.size() - 1), *steps_.back().module);
+  try {
+    add(std::to_string(steps_.size() - 1), *steps_.back().module);
+  } catch (...) {  // it may contain this module
+    steps_.pop_back();
+    throw;
+  }
   return *this;
 }
 

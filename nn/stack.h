@@ -2,7 +2,7 @@
 #include <unroll/autograd/ops/dropout.h>
 #include <unroll/nn/recurrent.h>
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #pragma GCC visibility push(default)
 namespace unroll::nn {
@@ -29,13 +29,17 @@ class Stack : public Module {
     std::vector<State> states;  // of each layer
   };
 
-  /// Raises ValueError unless there is a width and `dropout`, between layers, is in [0, 1], and what a layer raises.
+  /// Raises ValueError unless there are widths, all positive, and `dropout`, between layers, is in [0, 1], and what a
+  /// layer raises.
   template <class... Args>
   Stack(std::int64_t input_size, const std::vector<std::int64_t>& hidden_sizes, const StackOptions& options = {},
         const Args&... args)
       : dropout(options.dropout) {
     check<ValueError>(!hidden_sizes.empty(), "stack: expected at least one hidden size");
     check<ValueError>(dropout >= 0 && dropout <= 1, "stack: dropout must be in [0, 1], got {}", dropout);
+    // Before the first layer draws its parameters.
+    for (std::size_t i = 0; i < hidden_sizes.size(); ++i)
+      check<ValueError>(hidden_sizes[i] > 0, "stack: hidden sizes must be positive, got {} at {}", hidden_sizes[i], i);
     for (std::int64_t hidden_size : hidden_sizes) {
       layers_.push_back(std::make_unique<Layer>(input_size, hidden_size, args...));
       add(fmt::format("{}", layers_.size() - 1), *layers_.back());
@@ -46,25 +50,35 @@ class Stack : public Module {
   /// x is a Tensor or a PackedSequence, as a layer takes it. Raises ValueError unless there are no states or one a
   /// layer, and what a layer raises.
   template <class Sequence>
-  Output<Sequence> operator()(Sequence x, const std::vector<State>& initial = {}) const {
-    check<ValueError>(initial.empty() || initial.size() == layers_.size(), "stack: got {} states for {} layers",
-                      initial.size(), layers_.size());
-    std::vector<State> states;
-    for (std::size_t i = 0; i < layers_.size(); ++i) {
-      auto result = (*layers_[i])(i == 0 ? x : dropped(x), initial.empty() ? State{} : initial[i]);
-      x = std::move(result.output);
-      states.push_back(std::move(result.state));
-    }
-    return {std::move(x), std::move(states)};
+  Output<Sequence> operator()(const Sequence& x, const std::vector<State>& initial = {}) const {
+    check<ValueError>(initial.empty() || initial.size() == layers_.size(),
+                      "stack: got {} states for {} layers, expected one a layer, or none", initial.size(),
+                      layers_.size());
+    return hooked(
+        [this](Sequence y, const std::vector<State>& given) -> Output<Sequence> {
+          std::vector<State> states;
+          for (std::size_t i = 0; i < layers_.size(); ++i) {
+            auto result = (*layers_[i])(i == 0 ? y : dropped(y), given.empty() ? State{} : given[i]);
+            y = std::move(result.output);
+            states.push_back(std::move(result.state));
+          }
+          return {std::move(y), std::move(states)};
+        },
+        x, initial);
   }
 
   std::size_t size() const noexcept { return layers_.size(); }
-  const Layer& operator[](std::size_t i) const { return *layers_.at(i); }
-  Layer& operator[](std::size_t i) { return *layers_.at(i); }
+  /// Raises IndexError unless i < size().
+  const Layer& operator[](std::size_t i) const { return *layers_[checked(i)]; }
+  Layer& operator[](std::size_t i) { return *layers_[checked(i)]; }
 
   const double dropout;
 
  private:
+  std::size_t checked(std::size_t i) const {
+    check<IndexError>(i < layers_.size(), "stack: index {} is outside its {} layers", i, layers_.size());
+    return i;
+  }
   Tensor dropped(const Tensor& x) const { return unroll::dropout(x, dropout, training()); }
   PackedSequence dropped(const PackedSequence& x) const { return x.with_data(dropped(x.data())); }
 

@@ -23,6 +23,8 @@ namespace unroll::nn {
 template <CellState S, class Part>
 S truncated_bptt(const Tensor& x, S state, std::int64_t steps, Part part, std::int64_t dim = 0) {
   check<ValueError>(steps > 0, "truncated_bptt: steps must be > 0, got {}", steps);
+  check<IndexError>(-x.dim() <= dim && dim < x.dim(), "truncated_bptt: x of shape {} has no dimension {}", x.shape(),
+                    dim);
   state = map_state(state, [](const Tensor& s) { return s.defined() ? s.detach() : s; });
   for (std::int64_t first = 0, all = x.size(dim); first < all; first += steps)
     state = detach(part(narrow(x, dim, first, std::min(steps, all - first)), first, std::as_const(state)));

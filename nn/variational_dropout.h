@@ -19,8 +19,9 @@ class VariationalDropout : public C {
   template <class... Args>
   VariationalDropout(std::int64_t in, std::int64_t hidden, const VariationalDropoutOptions& options = {},
                      const Args&... args)
-      : C(in, hidden, args...), p_input(detail::check_probability(kOp, "input", options.input)),
-        p_hidden(detail::check_probability(kOp, "hidden", options.hidden)) {}
+      : C(detail::check_probability("variational_dropout", "input", options.input, in),
+          detail::check_probability("variational_dropout", "hidden", options.hidden, hidden), args...),
+        p_input(options.input), p_hidden(options.hidden) {}
 
   RNNWeights sequence_weights(const Tensor& h) const override {
     RNNWeights w = C::sequence_weights(h);
@@ -33,9 +34,6 @@ class VariationalDropout : public C {
   }
 
   const double p_input, p_hidden;
-
- private:
-  static constexpr const char* kOp = "variational_dropout";
 };
 
 }  // namespace unroll::nn

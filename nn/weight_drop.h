@@ -18,7 +18,7 @@ class WeightDrop : public C {
   /// Raises ValueError unless p is in [0, 1], and what C raises.
   template <class... Args>
   WeightDrop(std::int64_t in, std::int64_t hidden, const WeightDropOptions& options = {}, const Args&... args)
-      : C(in, hidden, args...), p(detail::check_probability("weight_drop", "p", options.p)) {}
+      : C(detail::check_probability("weight_drop", "p", options.p, in), hidden, args...), p(options.p) {}
 
   RNNWeights sequence_weights(const Tensor& h) const override {
     RNNWeights w = C::sequence_weights(h);

@@ -21,8 +21,9 @@ class Zoneout : public C {
   /// Raises ValueError unless the probabilities are in [0, 1], and what C raises.
   template <class... Args>
   Zoneout(std::int64_t in, std::int64_t hidden, const ZoneoutOptions& options = {}, const Args&... args)
-      : C(in, hidden, args...), p_h(detail::check_probability("zoneout", "h", options.h)),
-        p_c(detail::check_probability("zoneout", "c", options.c)) {}
+      : C(detail::check_probability("zoneout", "h", options.h, in),
+          detail::check_probability("zoneout", "c", options.c, hidden), args...),
+        p_h(options.h), p_c(options.c) {}
 
   auto begin(const State& start) const {
     return [this, step = detail::begin(static_cast<const C&>(*this), start)](const Tensor& x, const State& state) {

@@ -21,6 +21,21 @@ std::vector<double> PerGroup::of(const Optimizer& optimizer, std::string_view sc
 
 // -- CosineAnnealingWarmRestarts
 
+namespace {
+/// change(); if it raises, a and b are as before.
+template <class Change>
+void change_or_keep(double& a, double& b, Change change) {
+  const double a_before = a, b_before = b;
+  try {
+    change();
+  } catch (...) {
+    a = a_before;
+    b = b_before;
+    throw;
+  }
+}
+}  // namespace
+
 CosineAnnealingWarmRestarts::CosineAnnealingWarmRestarts(Optimizer& optimizer, std::int64_t T_0, std::int64_t T_mult,
                                                          double eta_min, std::int64_t last_epoch)
     : LRScheduler("cosine_annealing_warm_restarts", optimizer,
@@ -30,7 +45,7 @@ CosineAnnealingWarmRestarts::CosineAnnealingWarmRestarts(Optimizer& optimizer, s
                    {"T_cur", {0}},
                    {"eta_min", {eta_min}}}) {
   validate(state_dict());  // else T_0 = 0 would keep turn_to for ever
-  turn_to(as_number(last_epoch + 1));
+  turn_to(as_number(last_epoch) + 1);
   start(last_epoch);
 }
 
@@ -54,18 +69,22 @@ void CosineAnnealingWarmRestarts::turn_to(double epoch) noexcept {
 void CosineAnnealingWarmRestarts::step() {
   check_groups();
   double &T_cur = number("T_cur"), &T_i = number("T_i");
-  if (++T_cur >= T_i) {
-    T_cur = std::fmod(T_cur, T_i);
-    T_i *= number("T_mult");
-  }
-  LRScheduler::step();
+  change_or_keep(T_cur, T_i, [&] {
+    if (++T_cur >= T_i) {
+      T_cur = std::fmod(T_cur, T_i);
+      T_i *= number("T_mult");
+    }
+    LRScheduler::step();
+  });
 }
 
 void CosineAnnealingWarmRestarts::step(double epoch) {
-  check<ValueError>(epoch >= 0 && epoch < 0x1p53, "{}: expected epoch ≥ 0, got {}", name(), epoch);
+  check<ValueError>(epoch >= 0 && epoch < 0x1p53, "{}: expected epoch ≥ 0 and < 2^53, got {}", name(), epoch);
   check_groups();
-  turn_to(epoch);
-  go_to(static_cast<std::int64_t>(epoch), false, false);
+  change_or_keep(number("T_cur"), number("T_i"), [&] {
+    turn_to(epoch);
+    go_to(static_cast<std::int64_t>(epoch), false, false);
+  });
 }
 
 void CosineAnnealingWarmRestarts::begin(bool again) {

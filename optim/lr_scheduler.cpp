@@ -31,6 +31,7 @@ LRScheduler::LRScheduler(const char* name, Optimizer& optimizer, StateDict numbe
 
 void LRScheduler::start(std::int64_t last_epoch) {
   check<ValueError>(last_epoch >= -1, "{}: expected last_epoch ≥ -1, got {}", name_, last_epoch);
+  check<ValueError>(last_epoch < std::int64_t{1} << 53, "{}: expected last_epoch < 2^53, got {}", name_, last_epoch);
   validate(numbers_);
   std::span<ParamGroup> groups = optimizer_.param_groups();
   std::vector<Options> before;
@@ -60,11 +61,15 @@ void LRScheduler::begin(bool again) { go_to(0, true, again); }
 void LRScheduler::go_to(std::int64_t epoch, bool first, bool again) {
   check_groups();
   std::span<ParamGroup> groups = optimizer_.param_groups();
-  const std::vector<double>& base_lrs = list("base_lrs");
   std::vector<std::pair<double, std::optional<double>>> next;
   for (std::size_t g = 0; g < groups.size(); ++g) {
-    const Moment m{epoch, g, again ? base_lrs[g] : groups[g]["lr"], base_lrs[g], first, again};
+    const double base_lr = list("base_lrs")[g];
+    const Moment m{epoch, g, again ? base_lr : groups[g]["lr"], base_lr, first, again};
     next.emplace_back(next_lr(m), next_momentum(m));
+    check_groups();  // the caller's functions may have done anything
+    groups = optimizer_.param_groups();
+    check<ValueError>(!next.back().second || momentum_of(groups[g]), "{}: param_groups[{}] has no momentum any more",
+                      name_, g);
   }
   for (std::size_t g = 0; g < groups.size(); ++g) {
     groups[g]["lr"] = next[g].first;

@@ -29,7 +29,8 @@ std::int64_t step_count(const char* op, std::int64_t index, const Tensor& step) 
 
 double ParamGroup::operator[](std::string_view name) const {
   auto found = options.find(name);
-  check<ValueError>(found != options.end(), "param_groups: no option '{}' among {}", name, names_of(options));
+  if (found == options.end())  // names_of allocates, and update() must not fail
+    detail::fail<ValueError>("param_groups: no option '{}' among {}", name, names_of(options));
   return found->second;
 }
 

@@ -4,6 +4,7 @@
 #include <unroll/autograd/node.h>
 #include <unroll/core/generator.h>
 
+#include <cmath>
 #include <span>
 
 /// What the parts of gradcheck share.
@@ -86,7 +87,7 @@ struct Subject {
   /// With every_output, those that do not require a gradient must be constant.
   Subject(const CheckedFunction& f, const Tensors& inputs, const GradcheckOptions& options,
           const GradcheckLabels& labels, bool every_output);
-  /// The looked-at outputs of another run. Raises FaultError when they are not what they were.
+  /// The looked-at outputs of another run. Raises FaultError when number, shapes or dtypes are not what they were.
   Tensors run() const;
   /// d Σ v·y / dx for each x, zero where there is no way; of all outputs that require a gradient.
   Tensors gradients(const Tensors& outputs, const Tensors& cotangents, bool create_graph = false) const;
@@ -101,6 +102,7 @@ struct Subject {
   std::vector<std::vector<std::int64_t>> offsets;  // of their elements
   Tensors ys;
   std::vector<std::size_t> y_index;
+  std::size_t output_count = 0;
   bool any_gradient = false;
   Tensors v;                   // a random cotangent an output
   std::vector<Values> y0, v0;  // elements of ys and v

@@ -66,7 +66,7 @@ class Judge {
 
   // How far the analytic derivative may be from the numeric one, but for ten times the uncertainty.
   double tolerance(double numeric, double scale) const {
-    return options_.atol + options_.scale_tol * scale + options_.rtol * std::abs(numeric);
+    return options_.atol + options_.nondet_tol + options_.scale_tol * scale + options_.rtol * std::abs(numeric);
   }
   // What rounding of the output does to a difference quotient at step h.
   double noise(std::size_t j, double h) const { return rounding_[j] * magnitude_[j] / h; }

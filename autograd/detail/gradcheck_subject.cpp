@@ -123,6 +123,7 @@ Subject::Subject(const CheckedFunction& function, const Tensors& all_inputs, con
   for (const Tensor& x : xs) offsets.push_back(offsets_of(x));
 
   Tensors outputs = f(inputs);
+  output_count = outputs.size();
   any_gradient = std::ranges::any_of(outputs, [](const Tensor& y) { return y.requires_grad(); });
   Generator numbers;
   for (std::size_t j = 0; j < outputs.size(); ++j) {
@@ -140,10 +141,12 @@ Subject::Subject(const CheckedFunction& function, const Tensors& all_inputs, con
 Tensors Subject::run() const {
   if (options.fix_random) generator.restart();
   Tensors outputs = f(inputs), result;
+  require(outputs.size() == output_count, GradcheckFault::Nondeterministic,
+          "there are {} outputs, and in another run {}; their number may not depend on the elements of an input",
+          output_count, outputs.size());
   for (std::size_t k = 0; k < ys.size(); ++k) {
     std::size_t j = y_index[k];
-    require(j < outputs.size() && outputs[j].defined() && outputs[j].shape() == ys[k].shape() &&
-                outputs[j].dtype() == ys[k].dtype(),
+    require(outputs[j].defined() && outputs[j].shape() == ys[k].shape() && outputs[j].dtype() == ys[k].dtype(),
             GradcheckFault::Nondeterministic,
             "output {} is not always there with shape {} and dtype {}; it may not depend on the elements of an input",
             j, ys[k].shape(), to_string(ys[k].dtype()));

@@ -296,6 +296,33 @@ TEST_CASE("Function: mark_dirty") {
   }
 }
 
+TEST_CASE("Function: mark_dirty of one argument twice, and memory that runs out") {
+  struct Double : Function<Double> {
+    static Tensor forward(FunctionContext& ctx, const Tensor& x) {
+      ctx.mark_dirty(x);
+      ctx.mark_dirty(x);
+      return x.mul_(2);
+    }
+    static Tensors backward(FunctionContext&, const Tensor& g) { return {g * 2}; }
+  };
+  int failures = 0;
+  for (bool done = false; !done; ++failures) {
+    Tensor x = leaf({1, 2});
+    Tensor h = x * 1;
+    h.retain_grad();
+    try {
+      FailAfter fail(failures);
+      Double::apply(h);
+      done = true;
+    } catch (const OutOfMemory&) {}
+    REQUIRE(h.requires_grad());  // its history, old or new
+    sum(h).backward();
+    CHECK(of(x.grad()) == (done ? Values{2, 2} : Values{1, 1}));
+    CHECK(of(h.grad()) == Values{1, 1});
+  }
+  CHECK(failures > 2);
+}
+
 TEST_CASE("Function: a result that is an argument, a parameter or another result is a tensor of its own") {
   Tensor x = leaf({1, 2});
   Tensor y = Returned::apply(x);

@@ -10,6 +10,7 @@
 #include <unroll/core/random.h>
 #include <unroll/core/view.h>
 
+#include <cmath>
 #include <memory>
 
 using namespace unroll;
@@ -197,9 +198,70 @@ TEST_CASE("gradcheck finds a forward that is not the same twice") {
   check_only(gradcheck_report(drifting, {input(2)}), Fault::Nondeterministic, "output 0 of two runs");
   check_only(gradcheck_report([](const Tensors& in) { return in[0] * rand_like(in[0]); }, {input(2)}),
              Fault::Nondeterministic, "output 0 of two runs");
-  auto shapes = [](const Tensors& in) { return in[0].data<double>()[0] > 1 ? in[0] * 2 : sum(in[0]); };
-  check_only(gradcheck_report(shapes, {ones(2, DType::Float64).requires_grad_()}), Fault::Nondeterministic,
-             "output 0 is not always there with shape");
+}
+
+TEST_CASE("gradcheck finds a function that returns something else near by") {
+  // From 1 on upward; the check begins at 1.
+  auto above = [](const Tensors& in) { return in[0].data<double>()[0] > 1; };
+  auto shape = [=](const Tensors& in) { return above(in) ? sum(in[0]) : in[0] * 2; };
+  auto broader = [=](const Tensors& in) { return above(in) ? cat({in[0], in[0]}) : in[0] * 2; };
+  auto transposed = [=](const Tensors& in) {
+    Tensor y = reshape(in[0], {1, 2}) * 2;
+    return above(in) ? t(y) : y;
+  };
+  auto dtype = [=](const Tensors& in) { return above(in) ? in[0].to(DType::Float32) : in[0] * 2; };
+  auto fewer = [=](const Tensors& in) { return above(in) ? Tensors{in[0]} : Tensors{in[0], in[0] * 2}; };
+  auto more = [=](const Tensors& in) { return above(in) ? Tensors{in[0], in[0] * 2} : Tensors{in[0]}; };
+  GradcheckOptions torch = GradcheckOptions::torch(), torch_fast = torch;
+  torch_fast.fast_mode = true;
+  for (GradcheckOptions options : {GradcheckOptions{}, GradcheckOptions{.fast_mode = true}, torch, torch_fast}) {
+    CAPTURE(options.torch_procedure);
+    CAPTURE(options.fast_mode);
+    const Tensors x{ones(2, DType::Float64).requires_grad_()};
+    auto found = [&](auto f, const char* part) {
+      check_only(gradcheck_report(f, x, options), Fault::Nondeterministic, part);
+    };
+    found(shape, "output 0 is not always there with shape (2,) and dtype float64");
+    found(broader, "output 0 is not always there with shape (2,)");
+    found(transposed, "output 0 is not always there with shape (1, 2)");
+    found(dtype, "dtype float64");
+    found(fewer, "there are 2 outputs, and in another run 1");
+    found(more, "there are 1 outputs, and in another run 2");
+    CHECK_THROWS_AS(gradcheck(shape, x, options), GradcheckError);
+    CHECK_THROWS_AS(gradgradcheck(shape, x, {}, options), Error);  // nothing fits the cotangents any more
+    CHECK(x[0].detach().to_vector<double>() == std::vector{1.0, 1.0});
+  }
+}
+
+TEST_CASE("gradcheck: two runs of a backward may lie as far apart as nondet_tol, and no further") {
+  // Between 1 − off/2 and 1 + off/2 times what is right, which is 1 at most; no two runs near each other are alike.
+  auto jittering = [](double off) {
+    return sin_with([=, runs = std::make_shared<int>()](const Tensor& g, const Saved& s) {
+      return g * cos(s[0]) * (1 + off * (std::fmod(++*runs * 0.618, 1) - 0.5));
+    });
+  };
+  GradcheckOptions torch = GradcheckOptions::torch(), torch_fast = torch;
+  torch_fast.fast_mode = true;
+  for (GradcheckOptions options : {GradcheckOptions{}, GradcheckOptions{.fast_mode = true}, torch, torch_fast})
+    for (double off : {1e-13, 1e-9, 1e-6}) {
+      CAPTURE(options.torch_procedure);
+      CAPTURE(options.fast_mode);
+      CAPTURE(off);
+      auto checked = [&](double nondet_tol) {
+        options.nondet_tol = nondet_tol;
+        return gradcheck_report(jittering(off), {input({2, 3})}, options);
+      };
+      CHECK(checked(2 * off).ok());
+      for (double too_little : {0.0, off / 100}) {
+        GradcheckReport report = checked(too_little);
+        CHECK(report.verdict == GradcheckVerdict::Failed);
+        CHECK(report.has(Fault::NotReentrant));
+        CHECK(contains(to_string(report), "not reentrant"));
+      }
+    }
+  // It excuses nothing that is larger.
+  auto wrong = sin_with([](const Tensor& g, const Saved& s) { return g * cos(s[0]) * 1.01; });
+  check_only(gradcheck_report(wrong, {input(3)}, {.nondet_tol = 1e-3}), Fault::Value, "3 of 3");
 }
 
 TEST_CASE("gradcheck finds a gradient that ignores its cotangent") {
@@ -207,6 +269,15 @@ TEST_CASE("gradcheck finds a gradient that ignores its cotangent") {
   GradcheckReport report = gradcheck_report(ignoring, {input(2)});
   CHECK(report.has(Fault::Cotangent));
   CHECK(contains(to_string(report), "does not multiply by a cotangent of 0"));
+  GradcheckOptions torch = GradcheckOptions::torch();
+  for (bool fast : {false, true}) {
+    torch.fast_mode = fast;
+    CHECK_THROWS_AS(gradcheck(ignoring, {input(2)}, torch), GradcheckError);
+  }
+  // Of one number at a cotangent of 1, only torch's last check sees it.
+  torch.fast_mode = false;
+  check_only(gradcheck_report(ignoring, {input({})}, torch), Fault::Cotangent,
+             "when that of the outputs is 0: backward does not multiply by it");
   // One that does, but clips: any check at small cotangents passes.
   auto clipping = sin_with([](const Tensor& g, const Saved& s) { return clamp(g, -10, 10) * cos(s[0]); });
   check_only(gradcheck_report(clipping, {input(2)}), Fault::Cotangent, "not linear in a cotangent");
@@ -294,8 +365,9 @@ TEST_CASE("gradcheck finds what writes to its input") {
 
 TEST_CASE("gradcheck: a gradient of the wrong size") {
   auto narrow = sin_with([](const Tensor& g, const Saved&) { return views::narrow(g, 0, 0, 2); });
-  CHECK_THROWS_WITH_AS(gradcheck(narrow, {input(3)}), doctest::Contains("gradient of shape (2,), expected (3,)"),
-                       ShapeError);
+  for (GradcheckOptions options : {GradcheckOptions{}, GradcheckOptions{.fast_mode = true}, GradcheckOptions::torch()})
+    CHECK_THROWS_WITH_AS(gradcheck(narrow, {input(3)}, options),
+                         doctest::Contains("gradient of shape (2,), expected (3,)"), ShapeError);
   // Too wide in a way that broadcasting could have caused: the engine sums it, so it is only wrong.
   auto wide = sin_with([](const Tensor& g, const Saved& s) { return views::expand(g * cos(s[0]), {2, 3}); });
   GradcheckReport report = gradcheck_report(wide, {input(3)});

@@ -139,4 +139,12 @@ TEST_CASE("gradcheck_time: other layouts, float32, and wrong use") {
   CHECK_RAISES(ValueError, "requires no gradient", gradcheck_time(batch_first, {in[0].detach()}));
   CHECK_RAISES(ValueError, "the output has 2 steps, the sequence 5",
                gradcheck_time([](const Tensors& i) { return narrow(i[0], 0, 0, 2); }, in));
+  CHECK_RAISES(ValueError, "returned no tensors", gradcheck_time([](const Tensors&) { return Tensors(); }, in));
+  auto same = [](const Tensors& i) { return i[0] * 1; };
+  for (const Shape& shape : {Shape{4}, Shape{4, 1}, Shape{4, 2, 3}})
+    CHECK_RAISES(ValueError, "has no halves for 2 directions",
+                 gradcheck_time(same, {zeros(shape, DType::Float64).requires_grad_()}, {.directions = 2}));
+  CHECK_RAISES(
+      ValueError, "(2, 4) has no halves",
+      gradcheck_time(same, {zeros({2, 4}, DType::Float64).requires_grad_()}, {.time_dim = -1, .directions = 2}));
 }

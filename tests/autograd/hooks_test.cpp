@@ -9,6 +9,7 @@
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/reduce.h>
 
+#include <functional>
 #include <stdexcept>
 
 using namespace unroll;
@@ -164,6 +165,20 @@ TEST_CASE("register_hook: wrong use") {
     CHECK(grad({loss}, {x})[0].dtype() == DType::Float64);
     handle.remove();
   }
+}
+
+TEST_CASE("register_hook: an empty hook is refused, and a result without create_graph has no history") {
+  Tensor x = leaf({1, 2}), other = leaf({3, 4});
+  CHECK_THROWS_WITH_AS(x.register_hook(std::function<void(const Tensor&)>()), "register_hook: the hook is empty",
+                       ValueError);
+  CHECK_THROWS_AS(x.register_hook(std::function<Tensor(const Tensor&)>()), ValueError);
+  CHECK_THROWS_AS(x.register_hook(static_cast<Tensor (*)(const Tensor&)>(nullptr)), ValueError);
+  x.register_hook([&](const Tensor&) { return other; });
+  Tensor y = sum(x * x);
+  Tensor plain = grad({y}, {x}, {.retain_graph = true})[0];
+  CHECK(of(plain) == Values{3, 4});
+  CHECK_FALSE(plain.requires_grad());
+  CHECK(grad({y}, {x}, {.create_graph = true})[0].requires_grad());
 }
 
 TEST_CASE("register_hook: is recorded under create_graph, and runs whichever way a tensor is reached") {

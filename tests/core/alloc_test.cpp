@@ -90,6 +90,31 @@ TEST_CASE("alloc: a freed block serves the next of its size; trim gives back all
   for (int i = 0; i < 1000; ++i) alloc::deallocate(alloc::allocate(1 << 20), 1 << 20);  // more in all than is ever kept
   CHECK(alloc::counters().system_calls == calls);
 }
+
+TEST_CASE("alloc: small blocks that a thread leaves behind, gives back or never used serve the next thread") {
+  auto fill = [](int n) {
+    std::vector<void*> blocks;
+    for (int i = 0; i < n; ++i) blocks.push_back(std::memset(alloc::allocate(200), i, 200));
+    std::sort(blocks.begin(), blocks.end());
+    CHECK(std::adjacent_find(blocks.begin(), blocks.end()) == blocks.end());
+    return blocks;
+  };
+  auto give = [](const std::vector<void*>& blocks) {
+    for (void* block : blocks) alloc::deallocate(block, 200);
+  };
+  std::vector<void*> one, two;
+  std::thread([&] { one = fill(20000), give(one), alloc::trim(), two = fill(20000), give(two); }).join();
+  CHECK(one == two);
+  const std::int64_t calls = alloc::counters().system_calls;
+  for (int round = 0; round < 100; ++round) std::thread([&] { give(fill(1)), give(fill(20000)); }).join();
+  CHECK(alloc::counters().system_calls == calls);
+  for (int round = 0; round < 100; ++round)  // one thread fills, another gives
+    std::thread([&] {
+      auto mine = fill(10000);
+      std::thread([&] { give(mine); }).join();
+    }).join();
+  CHECK(alloc::counters().system_calls == calls);
+}
 #endif
 
 TEST_CASE("alloc: counters return to where they were, from whichever thread blocks are freed") {

@@ -90,7 +90,7 @@ TEST_CASE("stack: layers of different widths, one after the other") {
 TEST_CASE("stack: errors") {
   CHECK_RAISES(ValueError, "stack: expected at least one hidden size", nn::Stack<nn::GRU>(3, {}));
   CHECK_RAISES(ValueError, "stack: dropout must be in [0, 1], got 2", nn::Stack<nn::GRU>(3, {4}, {.dropout = 2}));
-  CHECK_RAISES(ValueError, "gru: hidden_size must be positive, got 0", nn::Stack<nn::GRU>(3, {4, 0}));
+  CHECK_RAISES(ValueError, "stack: hidden sizes must be positive, got 0 at 1", nn::Stack<nn::GRU>(3, {4, 0}));
   nn::Stack<nn::GRU> rnn(3, {4, 2});
   CHECK_RAISES(ValueError, "stack: got 1 states for 2 layers", rnn(zeros({2, 1, 3}), {zeros({1, 1, 4})}));
 }

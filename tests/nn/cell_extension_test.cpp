@@ -91,7 +91,8 @@ TEST_CASE("extensions: probabilities are probabilities") {
                nn::Zoneout<nn::LSTMCell>(1, 2, nn::ZoneoutOptions{.h = 0, .c = 1.5}));
   CHECK_RAISES(ValueError, "weight_drop: p", nn::WeightDrop<nn::GRUCell>(1, 2, nn::WeightDropOptions{-0.1}));
   CHECK_RAISES(ValueError, "variational_dropout: hidden",
-               nn::VariationalDropout<nn::GRUCell>(1, 2, nn::VariationalDropoutOptions{.hidden = std::numeric_limits<double>::quiet_NaN()}));
+               nn::VariationalDropout<nn::GRUCell>(
+                   1, 2, nn::VariationalDropoutOptions{.hidden = std::numeric_limits<double>::quiet_NaN()}));
   CHECK_RAISES(ValueError, "lstm: proj_size",
                nn::Zoneout<nn::LSTMCell>(1, 2, nn::ZoneoutOptions{}, nn::LSTMCellOptions{.proj_size = 2}));
 }

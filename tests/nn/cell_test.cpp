@@ -270,4 +270,9 @@ TEST_CASE("cell: begin is called once a sequence and direction, with all rows") 
   CHECK(rnn.cell(0, 1).begun == std::vector<std::int64_t>{4, 4});
   Tensor steps = view(tensor({1.0, 3.0, 2.0, 1.0}), {4, 1});
   for (const Tensor& s : unbind(packed.state)) CHECK(equal(s, select(own, 0, 0) * (steps + 1) + steps));
+
+  // Those of sequences of length 0 are among them.
+  nn::Recurrent<Preparing> idle(2, 2, {.bidirectional = true, .allow_empty = true});
+  idle(nn::pack_padded_sequence(x, {1, 0, 2, 0}, {.enforce_sorted = false, .allow_empty = true}));
+  for (std::int64_t direction : {0, 1}) CHECK(idle.cell(0, direction).begun == std::vector<std::int64_t>{4});
 }

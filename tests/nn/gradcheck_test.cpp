@@ -1,11 +1,13 @@
 // gradcheck of modules: what it says of cells with planted faults, and that it says nothing of right ones.
 #include <doctest/doctest.h>
+#include <unroll/autograd/functional.h>
 #include <unroll/autograd/ops/activation.h>
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/dropout.h>
 #include <unroll/autograd/ops/matmul.h>
 #include <unroll/autograd/ops/reduce.h>
 #include <unroll/autograd/ops/shape.h>
+#include <unroll/autograd/record.h>
 #include <unroll/core/random.h>
 #include <unroll/nn/dropout.h>
 #include <unroll/nn/embedding.h>
@@ -15,6 +17,8 @@
 #include <unroll/nn/lstm.h>
 #include <unroll/nn/rnn.h>
 #include <unroll/nn/sequential.h>
+
+#include <cmath>
 
 #include "support/memory.h"
 
@@ -256,6 +260,58 @@ TEST_CASE("nn gradcheck: a wrong layer, in time and direction") {
   CHECK(profile.directions[0].first_t == 0);
   CHECK(profile.directions[0].first_s == 0);
   CHECK(profile.directions[1].verdict == TimeVerdict::Right);
+}
+
+TEST_CASE("nn gradcheck: any one entry of an LSTM's Jacobian, off by a hundredth, is found in slow and fast mode") {
+  manual_seed(7);
+  nn::LSTM rnn(2, 2, {.dtype = kDouble});
+  auto right = [&](const Tensors& in) { return rnn(in[0], {in[1], in[2]}).output; };  // 6 elements
+  const Tensors inputs{numbers({3, 1, 2}, 1).requires_grad_(), numbers({1, 1, 2}, 2).requires_grad_(),
+                       numbers({1, 1, 2}, 3).requires_grad_()};
+  const Tensors jacobians = jacobian(right, inputs);
+  for (bool fast : {false, true}) CHECK(gradcheck(right, inputs, {.fast_mode = fast}));
+  GradcheckOptions torch = GradcheckOptions::torch();
+  torch.raise_exception = false;
+  int entries = 0;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const Tensor entry = view(jacobians[i], {6, inputs[i].numel()});
+    for (std::int64_t row = 0; row < 6; ++row)
+      for (std::int64_t column = 0; column < inputs[i].numel(); ++column) {
+        const double off = 0.01 * select(select(entry, 0, row), 0, column).item();
+        if (off == 0) continue;  // of a later step
+        CAPTURE(i);
+        CAPTURE(row);
+        CAPTURE(column);
+        ++entries;
+        auto wrong = [&](const Tensors& in) {
+          Tensor y = right(in), where = zeros(inputs[i].numel(), kDouble);
+          select(where, 0, column).fill_(off);
+          where = view(where, inputs[i].shape());
+          return record(
+              "planted", {y, in[i]}, y.detach().clone(), [](const Tensor& g) { return g; },
+              [=](const Tensor& g) { return where * select(flatten(g), 0, row); });
+        };
+        for (bool fast : {false, true}) {
+          GradcheckReport report = gradcheck_report(wrong, inputs, {.fast_mode = fast});
+          CHECK(report.verdict == GradcheckVerdict::Failed);
+          CHECK(report.findings.size() == 1);
+          CHECK(report.has(GradcheckFault::Value));
+          REQUIRE(report.pair);
+          CHECK(report.pair->output_index == Shape{row / 2, 0, row % 2});
+          CHECK(report.pair->analytic / report.pair->numeric == doctest::Approx(1.01).epsilon(1e-6));
+        }
+        // torch's tolerance lets entries below 1e-5 / 0.009 pass.
+        CHECK(gradcheck(wrong, inputs, torch) == (std::abs(off) < 1e-5 + 0.1 * std::abs(off)));
+      }
+  }
+  CHECK(entries == 24 + 12 + 10);  // by x, h0, c0; the first step takes from c0 what is its own
+}
+
+TEST_CASE("nn gradcheck: a state that is given in part is refused") {
+  nn::LSTM rnn(2, 3);
+  Tensor x = zeros({2, 1, 2}), part = zeros({1, 1, 3});
+  CHECK_THROWS_AS(nn::gradcheck(rnn, x, {part, {}}), ValueError);
+  CHECK_THROWS_AS(nn::gradcheck(rnn, x, {{}, part}), ValueError);
 }
 
 TEST_CASE("nn gradcheck: hints from the ratio") {

@@ -7,9 +7,12 @@
 #include <unroll/autograd/ops/activation.h>
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/reduce.h>
+#include <unroll/autograd/ops/shape.h>
 #include <unroll/nn/cell.h>
+#include <unroll/nn/gru.h>
 #include <unroll/nn/linear.h>
 #include <unroll/nn/sequential.h>
+#include <unroll/nn/stack.h>
 
 #include <stdexcept>
 
@@ -166,6 +169,119 @@ TEST_CASE("module hooks: what they raise, and wrong use") {
       [&] { CHECK_THROWS_WITH_AS(linear(x).backward(), Contains("shape (3,), expected (2,)"), ShapeError); });
   CHECK_FALSE(x.grad().defined());
   CHECK_FALSE(linear.weight.grad().defined());
+}
+
+TEST_CASE("module hooks: a full backward that ends inside the module calls them, and leaves nothing behind") {
+  Live before;
+  {
+    nn::Linear linear(2, 1, {.dtype = DType::Float64});
+    std::vector<bool> seen;
+    linear.register_full_backward_hook([&](const nn::Module&, Tensors& grad_input, const Tensors& grad_output) {
+      CHECK(of(grad_output[0]).size() == 1);
+      seen.push_back(grad_input[0].defined());
+    });
+    Tensor x = leaf({1, 2});
+    Tensor y = linear(x);
+    // Recorded gradients have the graph as their history: one that the graph kept would own it.
+    grad({sum(y * y)}, {linear.weight}, {.create_graph = true});
+    CHECK(seen == std::vector<bool>{false});
+    grad({sum(y * y)}, {x}, {.create_graph = true});
+    CHECK(seen == std::vector<bool>{false, true});
+    HookHandle handle = linear.register_full_backward_hook(
+        [](const nn::Module&, Tensors&, const Tensors&) { throw std::runtime_error("no"); });
+    CHECK_THROWS_AS(grad({sum(y * y)}, {x}, {.create_graph = true}), std::runtime_error);
+    handle.remove();
+    // What fails between the outputs and the inputs: a hook on the weight's gradient.
+    linear.register_forward_hook([](const nn::Module&, const Tensors&, Tensors& outputs) {
+      outputs[0].register_hook([](const Tensor&) { throw std::runtime_error("no"); });
+    });
+    CHECK_THROWS_AS(grad({sum(linear(x))}, {x}, {.create_graph = true}), std::runtime_error);
+  }
+  CHECK(Live() == before);
+}
+
+TEST_CASE("module hooks: a full backward from inside the module") {
+  nn::Linear linear(2, 1, {.dtype = DType::Float64});
+  Tensor x = leaf({1, 2}), inside;
+  linear.register_forward_hook([&](const nn::Module&, const Tensors&, Tensors& outputs) { inside = outputs[0]; });
+  int calls = 0;
+  linear.register_full_backward_hook([&](const nn::Module&, Tensors& grad_input, const Tensors& grad_output) {
+    ++calls;
+    CHECK(grad_input[0].defined());
+    REQUIRE(grad_output.size() == 1);
+    CHECK_FALSE(grad_output[0].defined());
+  });
+  linear(x);
+  sum(inside).backward();
+  CHECK(calls == 1);
+}
+
+TEST_CASE("module hooks: a gradient that others hold may not be written in place") {
+  struct Same : nn::Module {
+    Tensor operator()(const Tensor& x) const {
+      return hooked([](const Tensor& in) { return in + 0; }, x);
+    }
+  } same;
+  Tensor a = leaf({1, 2}), b = leaf({1, 2});
+  HookHandle handle =
+      same.register_full_backward_hook([](const nn::Module&, Tensors& g, const Tensors&) { g[0].mul_(10); });
+  Tensor h = a * 1, y = sum(same(h) + b);  // one gradient for both
+  CHECK_THROWS_WITH_AS(y.backward(), Contains("Same: a backward hook wrote a gradient in place"), GradError);
+  CHECK_FALSE(a.grad().defined());
+  CHECK_FALSE(b.grad().defined());
+}
+
+TEST_CASE("module hooks: of layers and stacks, packed too") {
+  const auto lengths = std::vector<std::int64_t>{2, 3};
+  Tensor x = leaf({1, 2, 3, 4, 5, 6}).detach().requires_grad_();
+  auto packed = nn::pack_padded_sequence(view(x, {3, 2, 1}), lengths, {.enforce_sorted = false});
+  nn::GRU gru(1, 2, {.dtype = DType::Float64});
+  nn::Stack<nn::GRU> stack(1, {2, 3}, {}, nn::GRUOptions{.dtype = DType::Float64});
+  int calls = 0;
+  auto check = [&](nn::Module& module, auto call, std::int64_t width, std::size_t results) {
+    const Tensor plain = call().output.data();
+    HookHandle before = module.register_forward_pre_hook([&](const nn::Module&, Tensors& inputs) {
+      ++calls;
+      REQUIRE(inputs.size() >= 1);
+      CHECK(inputs[0].shape() == Shape{5, 1});
+      inputs[0] = inputs[0] * 1;
+    });
+    module.register_forward_hook([&](const nn::Module&, const Tensors&, Tensors& outputs) {
+      ++calls;
+      REQUIRE(outputs.size() == results);
+      CHECK(outputs[0].shape() == Shape{5, width});
+      outputs[0] = outputs[0] * 2;
+    });
+    module.register_full_backward_hook([&](const nn::Module&, Tensors& grad_input, const Tensors&) {
+      ++calls;
+      grad_input[0] = grad_input[0] * 100;
+    });
+    auto result = call();
+    CHECK(of(result.output.data()) == of(plain * 2));
+    CHECK(result.output.lengths() == lengths);
+    const Values expected = of(grad({sum(plain)}, {x}, {.retain_graph = true})[0] * 200);
+    const Values got = of(grad({sum(result.output.data())}, {x})[0]);
+    for (std::size_t i = 0; i < got.size(); ++i) CHECK(got[i] == doctest::Approx(expected[i]));
+    before.remove();
+    auto wrong = module.register_forward_pre_hook([](const nn::Module&, Tensors& inputs) {
+      inputs[0] = zeros({4, 1}, DType::Float64);
+    });
+    CHECK_THROWS_WITH_AS(call(), Contains("expected 5 rows of data"), ShapeError);
+  };
+  check(
+      gru, [&] { return gru(packed); }, 2, 2);
+  check(
+      stack, [&] { return stack(packed); }, 3, 3);
+  CHECK(calls == 6);
+}
+
+TEST_CASE("module hooks: an empty one is refused") {
+  nn::Linear linear(2, 1);
+  CHECK_THROWS_WITH_AS(linear.register_forward_pre_hook(nullptr), "register_forward_pre_hook: the hook is empty",
+                       ValueError);
+  CHECK_THROWS_WITH_AS(linear.register_forward_hook({}), "register_forward_hook: the hook is empty", ValueError);
+  CHECK_THROWS_WITH_AS(linear.register_full_backward_hook({}), "register_full_backward_hook: the hook is empty",
+                       ValueError);
 }
 
 TEST_CASE("Module::path") {

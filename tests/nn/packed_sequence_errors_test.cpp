@@ -97,7 +97,7 @@ TEST_CASE("packed_sequence: made by hand") {
                nn::PackedSequence(data, {3, 2, 1}, {}, tensor({1.0, 2.0, 0.0})));
   CHECK_RAISES(ShapeError, "sorted_indices must be a vector, got shape (1, 3)",
                nn::PackedSequence(data, {3, 2, 1}, tensor({{1, 2, 0}})));
-  CHECK_RAISES(DTypeError, "lengths must be int64", nn::PackedSequence(data, tensor({3.0, 2.0, 1.0})));
+  CHECK_RAISES(DTypeError, "batch_sizes must be int64", nn::PackedSequence(data, tensor({3.0, 2.0, 1.0})));
   CHECK_RAISES(ValueError, "undefined", nn::PackedSequence(Tensor(), {1}));
 }
 

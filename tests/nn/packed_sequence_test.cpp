@@ -101,6 +101,8 @@ TEST_CASE("packed_sequence: total_length and padding_value") {
   CHECK(select(select(padded, 2, 0), 1, 0).to_vector<float>() == std::vector<float>{1, -7, -7, -7, -7});
   CHECK(select(select(padded, 2, 1), 1, 1).to_vector<float>() == std::vector<float>{1, 1, 1, -7, -7});
   CHECK(nn::pad_packed_sequence(packed, {.batch_first = true, .total_length = 3}).padded.shape() == Shape{2, 3, 2});
+  CHECK(equal(nn::pad_packed_sequence(packed, {.batch_first = true, .padding_value = -7, .total_length = 5}).padded,
+              transpose(padded, 0, 1)));
 
   Tensor nan = nn::pad_packed_sequence(packed, {.padding_value = std::numeric_limits<double>::quiet_NaN()}).padded;
   CHECK(sum(isnan(nan)).item<std::int64_t>() == 4);
@@ -214,6 +216,34 @@ TEST_CASE("packed_sequence: sequences of length 0, where they are allowed") {
   CHECK(nn::pad_packed_sequence(none, {.total_length = 2}).padded.shape() == Shape{2, 4});
   CHECK(nn::pack_padded_sequence(zeros({0, 2, 3}), {0, 0}, {.allow_empty = true}).size() == 2);
   CHECK(nn::pack_padded_sequence(zeros({2, 2, 0}), {2, 1}, {.allow_empty = true}).data().shape() == Shape{3, 0});
+}
+
+TEST_CASE("packed_sequence: the caller's indices may be written, and an empty batch") {
+  Tensor sorted = tensor({2, 0, 1}), unsorted = tensor({1, 2, 0});
+  nn::PackedSequence packed(counting({6}), {3, 2, 1}, sorted, unsorted);
+  sorted.fill_(-1);
+  unsorted.fill_(1'000'000'000);
+  CHECK(packed.lengths() == Integers{2, 1, 3});
+  CHECK(packed.sorted_indices().to_vector<std::int64_t>() == Integers{2, 0, 1});
+  CHECK(nn::pad_packed_sequence(packed).padded.to_vector<std::int64_t>() == Integers{1, 2, 0, 4, 0, 3, 0, 0, 5});
+
+  for (bool enforce_sorted : {false, true}) {
+    auto none =
+        nn::pack_padded_sequence(zeros({3, 0, 2}), Integers{}, {.enforce_sorted = enforce_sorted, .allow_empty = true});
+    CHECK(none.size() == 0);
+    CHECK(none.lengths().empty());
+    CHECK(nn::pad_packed_sequence(none, {.total_length = 3}).padded.shape() == Shape{3, 0, 2});
+  }
+}
+
+TEST_CASE("packed_sequence: a total_length that no memory holds") {
+  nn::PackedSequence one(counting({2}), {1, 1});
+  for (std::int64_t total : {std::int64_t{1} << 50, std::numeric_limits<std::int64_t>::max()}) try {
+      nn::pad_packed_sequence(one, {.total_length = total});
+      CHECK(false);
+    } catch (const OutOfMemory&) {
+    } catch (const Error&) {  // a size that overflows
+    }
 }
 
 TEST_CASE("packed_sequence: the inverse of a permutation") {

@@ -125,6 +125,8 @@ TEST_CASE_TEMPLATE("trace: packed, rows are those that still run", K, PlainLSTM,
     for (std::size_t t = 0; t < 4; ++t)
       CHECK(nn::output_of(trace.steps[static_cast<std::size_t>(index)][t].state).size(0) == x.batch_sizes()[t]);
   }
+  auto even = nn::pack_padded_sequence(zeros({4, 3, 3}, kDouble), {4, 4, 4});
+  CHECK(nn::output_of(rnn.trace(even).states(0)).shape() == Shape{12, width});
 }
 
 TEST_CASE("trace: time-major whatever the layout, and nothing is noted outside of it") {
@@ -149,4 +151,12 @@ TEST_CASE("trace: time-major whatever the layout, and nothing is noted outside o
   CHECK(notes.size() == 1);
   CHECK(notes[0].first == "seen");
   CHECK(notes[0].second.is_same(x));
+}
+
+TEST_CASE("trace: of no steps") {
+  nn::LSTM rnn(3, 4, {.dtype = kDouble, .allow_empty = true});
+  CHECK(rnn.trace(zeros({0, 2, 3}, kDouble)).states(0).h.shape() == Shape{0, 2, 4});
+  CHECK(rnn.trace(zeros({0, 3}, kDouble)).states(0).c.shape() == Shape{0, 1, 4});
+  auto packed = nn::pack_padded_sequence(zeros({1, 2, 3}, kDouble), {0, 0}, {.allow_empty = true});
+  CHECK(rnn.trace(packed).states(0).c.shape() == Shape{0, 4});
 }

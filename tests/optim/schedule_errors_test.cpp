@@ -1,6 +1,7 @@
 #include "support/error_table.h"
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <limits>
 
@@ -104,6 +105,11 @@ TEST_CASE_FIXTURE(Fixture, "errors of schedules: last_epoch") {
                   OneCycleLROptions{.total_steps = 9, .last_epoch = 3});
   row<StepLR>("before the first", {"step_lr", "last_epoch ≥ -1", "-2"}, sgd, 2, 0.1, -2);
   row<CosineAnnealingWarmRestarts>("before the first", {"warm_restarts", "last_epoch", "-9"}, sgd, 3, 2, 0, -9);
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+  row<StepLR>("greater than doubles count", {"step_lr", "last_epoch < 2^53", "9223372036854775807"}, sgd, 2, 0.1,
+              kMost);
+  row<CosineAnnealingWarmRestarts>("greater than doubles count", {"warm_restarts", "last_epoch < 2^53"}, sgd, 3, 2, 0,
+                                   kMost);
 }
 
 TEST_CASE_FIXTURE(Fixture, "errors of schedules: cycles") {
@@ -192,4 +198,27 @@ TEST_CASE_FIXTURE(Fixture, "errors of schedules: several") {
   table.row<ValueError>("a plateau", {"chained_scheduler", "schedule 0", "reduce_lr_on_plateau"}, chain({plateau}));
   table.row<ValueError>("schedules of two optimizers", {"chained_scheduler", "schedule 1", "another optimizer"},
                         chain({step, stranger}));
+}
+
+TEST_CASE_FIXTURE(Fixture, "errors of schedules: what the caller's functions do to the optimizer") {
+  bool add = false;
+  LambdaLR lambda(sgd, [&](std::int64_t) {
+    for (int i = 0; std::exchange(add, false) && i < 8; ++i) sgd.add_param_group({{zeros(1).requires_grad_()}});
+    return 0.5;
+  });
+  add = true;
+  CHECK_THROWS_WITH_AS(lambda.step(), doctest::Contains("made for 1 parameter groups, the optimizer has"), ValueError);
+  CHECK(lambda.last_epoch() == 0);
+  SGD heavy({q}, {.lr = 0.1, .momentum = 0.9});
+  CyclicLR cyclic(heavy, 0.1, 1);
+  heavy.param_groups()[0].options.erase("momentum");
+  CHECK_THROWS_WITH_AS(cyclic.step(), doctest::Contains("param_groups[0] has no momentum"), ValueError);
+  CHECK(heavy.param_groups()[0]["lr"] == 0.1);
+  CHECK(cyclic.last_epoch() == 0);
+  CosineAnnealingWarmRestarts restarts(heavy, 3);
+  const LRScheduler::StateDict before = restarts.state_dict();
+  heavy.param_groups()[0].options.erase("lr");
+  CHECK_THROWS_WITH_AS(restarts.step(), doctest::Contains("no option 'lr'"), ValueError);
+  CHECK_THROWS_AS(restarts.step(2.5), ValueError);
+  CHECK(restarts.state_dict() == before);
 }

@@ -44,3 +44,17 @@ fails check_op_table.sh autograd/ops/reduce.cpp 'return record("logsumexp", {x},
 fails check_op_table.sh autograd/ops/matmul.cpp 'return record_fused(\n    "linear", {x});' linear
 fails check_op_table.sh autograd/ops/index.cpp 'Tensor f(const char* name) { return record(name, {x}); }' index.cpp:1
 fails check_op_table.sh tests/autograd/ops_test.cpp '{"tanh", f, {}}' cat
+
+rows=$(for n in {1..99}; do echo "| $n | what | \`nn/a_test\`, \`nn/b_test\`: *one … all*; *two* |"; done)
+cases='TEST_CASE("nn: one and all") {}\nTEST_CASE_TEMPLATE(\n    "two", T, int) {}'
+last='| 100 | what | `nn/b_test`: *two* |'
+plant docs/contract-tests.md "$rows\n$last"
+plant tests/nn/a_test.cpp "$cases"
+plant tests/nn/b_test.cpp "$cases"
+passes check_contract_table.sh
+fails check_contract_table.sh tests/nn/b_test.cpp 'TEST_CASE("two") {}' "row 7: tests/nn/b_test.cpp has no case 'one … all'"
+fails check_contract_table.sh tests/nn/a_test.cpp "${cases/two/two, nearly}" "row 99: tests/nn/a_test.cpp has no case 'two'"
+fails check_contract_table.sh docs/contract-tests.md "$rows" 'row 100: missing'
+fails check_contract_table.sh docs/contract-tests.md "$rows\n${last/b_test/c_test}" 'there is no tests/nn/c_test.cpp'
+fails check_contract_table.sh docs/contract-tests.md "$rows\n${last/: \*two\*/}" 'row 100: names no case'
+fails check_contract_table.sh docs/contract-tests.md "$rows\n$last\n$last" 'row 100: expected row 101'
