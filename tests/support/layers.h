@@ -16,7 +16,10 @@
 
 constexpr unroll::DType kDouble = unroll::DType::Float64;
 
-template <class L, class Options, void (*change)(Options&) = nullptr>
+template <class Options>
+void as_they_are(Options&) {}
+
+template <class L, class Options, void (*change)(Options&) = as_they_are<Options>>
 struct TorchLayer {
   using Layer = L;
   static L make(std::int64_t input_size, std::int64_t hidden_size, const unroll::nn::RecurrentOptions& o = {}) {
@@ -27,7 +30,7 @@ struct TorchLayer {
     options.bidirectional = o.bidirectional;
     options.allow_empty = o.allow_empty;
     options.dtype = kDouble;
-    if constexpr (change != nullptr) change(options);
+    change(options);
     return L(input_size, hidden_size, options);
   }
 };
