@@ -12,27 +12,6 @@ namespace unroll::nn {
 namespace detail {
 using unroll::detail::CheckedFunction;
 
-/// Appends the tensors of what a module returns: a Tensor, a state, a struct {output, state}, or a vector of them.
-template <class R>
-void append_tensors(std::vector<Tensor>& tensors, const R& result) {
-  if constexpr (std::same_as<R, Tensor>) {
-    tensors.push_back(result);
-  } else if constexpr (CellState<R>) {
-    for (const Tensor* t : state_tensors(result)) tensors.push_back(*t);
-  } else if constexpr (requires { result.output, result.state; }) {
-    append_tensors(tensors, result.output);
-    append_tensors(tensors, result.state);
-  } else {
-    for (const auto& part : result) append_tensors(tensors, part);
-  }
-}
-template <class R>
-std::vector<Tensor> tensors_of(const R& result) {
-  std::vector<Tensor> tensors;
-  append_tensors(tensors, result);
-  return tensors;
-}
-
 /// The names a module's cell gives to its blocks of rows: C::kGates of a cell C, or of the layers of it.
 template <class C>
 std::vector<std::string> gates_of_cell() {
@@ -136,7 +115,7 @@ CheckedModule checked(const M& module, const Tensor& x, const typename M::State&
   std::vector<Tensor> arguments{x};
   std::vector<std::string> names = state_names<typename M::State>();
   names.insert(names.begin(), "x");
-  append_tensors(arguments, state);
+  for (const Tensor* s : state_tensors(state)) arguments.push_back(*s);
   std::int64_t hidden_size = arguments.back().size(-1);
   if constexpr (requires { module.hidden_size; }) hidden_size = module.hidden_size;
   CheckedModule result(module, arguments, std::move(names), gates_of(module), hidden_size);

@@ -1,6 +1,5 @@
 #include <unroll/autograd/ops/activation.h>
 #include <unroll/autograd/ops/arithmetic.h>
-#include <unroll/autograd/ops/matmul.h>
 #include <unroll/nn/gru_cell.h>
 
 namespace unroll::nn {
@@ -11,14 +10,7 @@ GRUCell::GRUCell(std::int64_t input_size_, std::int64_t hidden_size_, const GRUC
   reset_parameters();
 }
 
-Tensor GRUCell::operator()(const Tensor& x, const Tensor& h) const {
-  return hooked(
-      [this](const Tensor& input, const Tensor& state) {
-        const Tensor start = checked(input, state, hidden_size);
-        return step(sequence_weights(start), input, start);
-      },
-      x, h);
-}
+Tensor GRUCell::operator()(const Tensor& x, const Tensor& h) const { return step_once(*this, x, h); }
 
 Tensor GRUCell::step(const RNNWeights& w, const Tensor& x, const Tensor& h) const {
   std::vector<Tensor> a = split(w.from_input(x), Shape(3, hidden_size), -1);

@@ -41,12 +41,7 @@ void LayerNormLSTMCell::reset_parameters() {
 }
 
 LSTMState LayerNormLSTMCell::operator()(const Tensor& x, const LSTMState& state) const {
-  return hooked(
-      [this](const Tensor& input, const LSTMState& given) {
-        const LSTMState start = checked(input, given, {hidden_size, hidden_size});
-        return step(sequence_weights(start.h), input, start);
-      },
-      x, state);
+  return step_once(*this, x, state);
 }
 
 LSTMState LayerNormLSTMCell::step(const RNNWeights& w, const Tensor& x, const LSTMState& state) const {
@@ -73,14 +68,7 @@ void LayerNormGRUCell::reset_parameters() {
   for (LayerNorm* norm : {&layer_norm_ih, &layer_norm_hh}) norm->reset_parameters();
 }
 
-Tensor LayerNormGRUCell::operator()(const Tensor& x, const Tensor& h) const {
-  return hooked(
-      [this](const Tensor& input, const Tensor& state) {
-        const Tensor start = checked(input, state, hidden_size);
-        return step(sequence_weights(start), input, start);
-      },
-      x, h);
-}
+Tensor LayerNormGRUCell::operator()(const Tensor& x, const Tensor& h) const { return step_once(*this, x, h); }
 
 Tensor LayerNormGRUCell::step(const RNNWeights& w, const Tensor& x, const Tensor& h) const {
   const auto [from_x, from_h] = sums(w, layer_norm_ih, layer_norm_hh, x, h);

@@ -36,14 +36,7 @@ RNNWeights LSTMCell::sequence_weights(const Tensor& h) const {
   return w;
 }
 
-LSTMState LSTMCell::operator()(const Tensor& x, const LSTMState& state) const {
-  return hooked(
-      [this](const Tensor& input, const LSTMState& given) {
-        const LSTMState start = checked(input, given, state_widths());
-        return step(sequence_weights(start.h), input, start);
-      },
-      x, state);
-}
+LSTMState LSTMCell::operator()(const Tensor& x, const LSTMState& state) const { return step_once(*this, x, state); }
 
 LSTMState LSTMCell::step(const RNNWeights& w, const Tensor& x, const LSTMState& state) const {
   Tensor gates = w.from_input(x) + w.from_hidden(state.h);  // (N, 4H)

@@ -83,7 +83,7 @@ void for_each_tensor(T& value, const F& f) {
 }
 
 template <class T>
-std::vector<Tensor> tensors_of(T& value) {
+std::vector<Tensor> tensors_of(T value) {
   std::vector<Tensor> tensors;
   for_each_tensor(value, [&](Tensor& x) { tensors.push_back(x); });
   return tensors;

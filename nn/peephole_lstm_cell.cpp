@@ -16,12 +16,7 @@ PeepholeLSTMCell::PeepholeLSTMCell(std::int64_t input_size_, std::int64_t hidden
 }
 
 LSTMState PeepholeLSTMCell::operator()(const Tensor& x, const LSTMState& state) const {
-  return hooked(
-      [this](const Tensor& input, const LSTMState& given) {
-        const LSTMState start = checked(input, given, {hidden_size, hidden_size});
-        return step(sequence_weights(start.h), input, start);
-      },
-      x, state);
+  return step_once(*this, x, state);
 }
 
 void PeepholeLSTMCell::check_parameters() const {

@@ -10,14 +10,7 @@ RNNCell::RNNCell(std::int64_t input_size_, std::int64_t hidden_size_, const RNNC
   reset_parameters();
 }
 
-Tensor RNNCell::operator()(const Tensor& x, const Tensor& h) const {
-  return hooked(
-      [this](const Tensor& input, const Tensor& state) {
-        const Tensor start = checked(input, state, hidden_size);
-        return step(sequence_weights(start), input, start);
-      },
-      x, h);
-}
+Tensor RNNCell::operator()(const Tensor& x, const Tensor& h) const { return step_once(*this, x, h); }
 
 Tensor RNNCell::step(const RNNWeights& w, const Tensor& x, const Tensor& h) const {
   Tensor a = w.from_input(x) + w.from_hidden(h);  // (N, H)

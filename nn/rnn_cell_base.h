@@ -43,10 +43,16 @@ class RNNCellBase : public Module {
   RNNCellBase(const char* op, std::int64_t input_size, std::int64_t hidden_size, std::int64_t gates,
               std::int64_t output_size, bool bias, DType dtype);
 
-  /// Checks the arguments of a call, x (N, I) or (I). The state, or zeros.
-  template <CellState S>
-  S checked(const Tensor& x, const S& state, const Shape& widths) const {
-    return detail::checked_state({op_, input_size, 2, 0, {}, widths, this->dtype()}, x, state);
+  /// What a cell's operator() does: checks its arguments, x (N, I) or (I), and steps from `state`, or from zeros.
+  template <class C>
+  typename C::State step_once(const C& cell, const Tensor& x, const typename C::State& state) const {
+    return hooked(
+        [&](const Tensor& input, const typename C::State& given) {
+          const auto start = detail::checked_state(
+              {op_, input_size, 2, 0, {}, detail::state_widths(cell, hidden_size), dtype()}, input, given);
+          return cell.step(sequence_weights(output_of(start)), input, start);
+        },
+        x, state);
   }
   void check_parameter(const char* name, const Tensor& parameter, const Shape& expected) const;
 

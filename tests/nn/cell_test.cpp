@@ -21,13 +21,13 @@ static_assert(nn::Cell<nn::RNNCell> && nn::Cell<nn::GRUCell> && nn::Cell<MGUCell
 static_assert(nn::state_size<Tensor> == 1 && nn::state_size<nn::LSTMState> == 2);
 
 // Cells in float64, and the names of their parameters.
-template <class C, class Options, void (*change)(Options&) = nullptr>
+template <class C, class Options, void (*change)(Options&) = as_they_are<Options>>
 struct TorchCell {
   using Cell = C;
   static C make(std::int64_t input_size, std::int64_t hidden_size) {
     Options options;
     options.dtype = kDouble;
-    if constexpr (change != nullptr) change(options);
+    change(options);
     return C(input_size, hidden_size, options);
   }
 };
