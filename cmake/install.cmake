@@ -20,16 +20,16 @@ install(FILES ${PROJECT_BINARY_DIR}/unrollConfig.cmake ${PROJECT_BINARY_DIR}/unr
               ${PROJECT_SOURCE_DIR}/cmake/unrollBlas.cmake
         DESTINATION ${package_dir})
 
-# `pkg-config --libs unroll` has to link as it stands, so a static library names its BLAS in Libs and not in Libs.private.
+# `pkg-config --libs unroll` has to link as it stands, so a static library names what it calls in Libs and not in Libs.private.
 list(GET OpenBLAS_LIBRARIES 0 blas)
 cmake_path(GET blas PARENT_PATH blas_dir)
 cmake_path(NORMAL_PATH blas_dir)
-set(blas_link "-L\"${blas_dir}\" -lopenblas -pthread")
-set(pc_libs ${blas_link})
+set(private_link "-L\"${blas_dir}\" -lopenblas -lhwy -pthread")
+set(pc_libs ${private_link})
 set(pc_libs_private)
 if(UNROLL_SHARED)
   set(pc_libs)
-  set(pc_libs_private ${blas_link})
+  set(pc_libs_private ${private_link})
 endif()
 # Found from where the file lies, so the installed tree can be moved.
 file(RELATIVE_PATH pc_prefix /${pkgconfig_dir} /)

@@ -1,7 +1,7 @@
 # Sourced by the scripts here: which Debian packages what needs, and `need`, which installs those that are missing.
 # shellcheck shell=bash disable=SC2034
 
-build_packages=(g++ cmake ninja-build pkg-config libopenblas-dev libfmt-dev doctest-dev nlohmann-json3-dev libcli11-dev)
+build_packages=(g++ cmake ninja-build pkg-config libopenblas-dev libhwy-dev libfmt-dev doctest-dev nlohmann-json3-dev libcli11-dev)
 demo_packages=(miscfiles)
 ci_packages=(clang clang-format)
 
