@@ -289,7 +289,7 @@ class Pass {
     grad_in_.resize(inputs.size());
     needs_.resize(inputs.size());
     for (std::size_t i = 0; i < inputs.size(); ++i) needs_[i] = targets[i] != kNowhere;
-    const detail::GradFlow flow{grad_out, grad_in_, needs_};
+    const detail::GradFlow flow{grad_out, grad_in_, needs_, !keep_graph_};
     if (anomaly_) [[unlikely]]
       run_watched(node, flow);
     else

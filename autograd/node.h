@@ -44,6 +44,7 @@ struct GradFlow {
   std::span<const Tensor> grad_out;     // one an output; undefined where no gradient arrived
   std::span<Tensor> grad_in;            // one an input; left undefined means zero
   std::span<const std::uint8_t> needs;  // whether that input's gradient is wanted
+  bool last = false;                    // whether the node is freed afterwards
 };
 }  // namespace detail
 
@@ -51,19 +52,22 @@ struct GradFlow {
 /// gradient.
 class Saved {
  public:
-  Saved(Node& node, std::span<const detail::SavedTensor> saved, Tensor* unpacked, std::span<const std::uint8_t> needs)
-      : node_(node), saved_(saved), unpacked_(unpacked), needs_(needs) {}
+  Saved(Node& node, std::span<const detail::SavedTensor> saved, Tensor* unpacked, const detail::GradFlow& flow)
+      : node_(node), saved_(saved), unpacked_(unpacked), needs_(flow.needs), last_(flow.last) {}
   /// Raises GradError when the tensor was written in place since it was saved. Good until the gradient function
   /// returns.
   const Tensor& operator[](std::size_t i) const;
   std::size_t size() const noexcept { return saved_.size(); }
   bool needs(std::size_t input) const { return needs_[input] != 0; }
+  /// Whether nobody reads what is saved after this time, so that a kernel may write to what only it has seen.
+  bool last() const noexcept { return last_; }
 
  private:
   Node& node_;
   std::span<const detail::SavedTensor> saved_;
   Tensor* unpacked_;  // tensors again; here, not in the node, which would own itself
   std::span<const std::uint8_t> needs_;
+  bool last_;
 };
 
 /// A recorded op: edges to the tensors it read, and how to turn gradients of its outputs into gradients of its inputs.

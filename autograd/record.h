@@ -43,7 +43,7 @@ class OpNode final : public Node {
   std::span<const Ref<GradSlot>> inputs() const noexcept override { return edges_; }
   void backward(const GradFlow& flow) override {
     std::array<Tensor, K> unpacked;
-    Saved saved(*this, saved_, unpacked.data(), flow.needs);
+    Saved saved(*this, saved_, unpacked.data(), flow);
     run(flow, saved, std::make_index_sequence<N>());
   }
 
@@ -80,7 +80,7 @@ class GroupNode final : public Node {
   std::span<const Ref<GradSlot>> inputs() const noexcept override { return edges_; }
   void backward(const GradFlow& flow) override {
     Vector<Tensor> unpacked(saved_.size());
-    gradient_(flow.grad_out, Saved(*this, saved_, unpacked.data(), flow.needs), flow.grad_in);
+    gradient_(flow.grad_out, Saved(*this, saved_, unpacked.data(), flow), flow.grad_in);
   }
 
  private:

@@ -32,14 +32,18 @@ class GRUCell : public RNNCellBase {
   /// Raises ShapeError or DTypeError when x or h do not fit.
   Tensor operator()(const Tensor& x, const Tensor& h = {}) const;
   /// The equations, of arguments that fit. Notes r, z, n.
-  Tensor step(const RNNWeights& w, const Tensor& x, const Tensor& h) const;
+  struct Equations {
+    bool reset_after;
+    Tensor operator()(const RNNWeights& w, const Tensor& x, const Tensor& h) const;
+  };
+  Equations equations() const { return {reset_after}; }
+  Tensor step(const RNNWeights& w, const Tensor& x, const Tensor& h) const { return equations()(w, x, h); }
+  /// Its kernels; none with the reset before.
+  using Fused = GRUCell;
+  std::optional<detail::FusedKind> fused_kind() const;
   std::string extra_repr() const override;
 
   const bool reset_after;
-
- private:
-  /// The weights of h in some of the three blocks.
-  RNNWeights blocks(RNNWeights w, std::int64_t first, std::int64_t count) const;
 };
 
 }  // namespace unroll::nn

@@ -38,9 +38,9 @@ RNNWeights LSTMCell::sequence_weights(const Tensor& h) const {
 
 LSTMState LSTMCell::operator()(const Tensor& x, const LSTMState& state) const { return step_once(*this, x, state); }
 
-LSTMState LSTMCell::step(const RNNWeights& w, const Tensor& x, const LSTMState& state) const {
+LSTMState LSTMCell::Equations::operator()(const RNNWeights& w, const Tensor& x, const LSTMState& state) const {
   Tensor gates = w.from_input(x) + w.from_hidden(state.h);  // (N, 4H)
-  std::vector<Tensor> block = split(gates, Shape(4, hidden_size), -1);
+  std::vector<Tensor> block = split(gates, Shape(4, state.c.size(-1)), -1);
   Tensor i = note("i", sigmoid(block[0])), f = note("f", sigmoid(block[1]));
   Tensor g = note("g", tanh(block[2])), o = note("o", sigmoid(block[3]));
   Tensor c = f * state.c + i * g;

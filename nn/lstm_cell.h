@@ -37,7 +37,16 @@ class LSTMCell : public RNNCellBase {
   /// Raises ShapeError or DTypeError when x or the state do not fit, ValueError when only one of h and c is given.
   LSTMState operator()(const Tensor& x, const LSTMState& state = {}) const;
   /// The equations, of arguments that fit. Notes i, f, g, o.
-  LSTMState step(const RNNWeights& w, const Tensor& x, const LSTMState& state) const;
+  struct Equations {
+    LSTMState operator()(const RNNWeights& w, const Tensor& x, const LSTMState& state) const;
+  };
+  Equations equations() const { return {}; }
+  LSTMState step(const RNNWeights& w, const Tensor& x, const LSTMState& state) const {
+    return equations()(w, x, state);
+  }
+  /// Its kernels.
+  using Fused = LSTMCell;
+  std::optional<detail::FusedKind> fused_kind() const { return detail::FusedKind{kernels::RecurrentKind::LSTM}; }
   void check_parameters() const override;
   RNNWeights sequence_weights(const Tensor& h) const override;
   Shape state_widths() const;

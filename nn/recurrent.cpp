@@ -5,15 +5,6 @@ namespace unroll::nn {
 
 namespace detail {
 
-std::vector<Tensor> StepLayout::split(const Tensor& x) const {
-  return packed == nullptr ? unbind(x) : unroll::split(x, Shape(std::span(*packed)));
-}
-
-Tensor StepLayout::join(const std::vector<Tensor>& steps, std::int64_t features, DType dtype) const {
-  if (!steps.empty()) return packed == nullptr ? stack(steps) : cat(steps);
-  return zeros(packed == nullptr ? Shape{0, batch, features} : Shape{0, features}, dtype);
-}
-
 void check_done(const CallRules& rules, const Tensor& x, const Tensor& done) {
   check<DTypeError>(done.dtype() == DType::Bool, "{}: done must be bool, got {}", rules.op, done.dtype());
   const Shape expected(std::span(x.shape().begin(), x.shape().size() - 1));

@@ -3,7 +3,7 @@
 #include <unroll/autograd/ops/compare.h>
 #include <unroll/autograd/ops/dropout.h>
 #include <unroll/autograd/ops/index.h>
-#include <unroll/nn/cell.h>
+#include <unroll/nn/fused_layer.h>
 #include <unroll/nn/packed_sequence.h>
 
 #include <algorithm>
@@ -52,16 +52,6 @@ struct Trace {
 };
 
 namespace detail {
-/// How the steps of a sequence lie in a tensor: (T, N, …), or packed (ΣB_t, …).
-struct StepLayout {
-  const std::vector<std::int64_t>* packed = nullptr;  // the B_t
-  std::int64_t batch = 0;                             // N, unless packed
-  /// [t] (N, …), packed (B_t, …)
-  std::vector<Tensor> split(const Tensor& x) const;
-  /// The inverse; `features` and `dtype` are those of a tensor of no steps.
-  Tensor join(const std::vector<Tensor>& steps, std::int64_t features, DType dtype) const;
-};
-
 /// The part of a built-in layer's options that does not depend on its cell.
 template <class Options>
 RecurrentOptions recurrent_options(const Options& options) {
@@ -212,20 +202,25 @@ class Recurrent : public RecurrentBase {
     detail::check_done(rules, x, call.done);
     return detail::checked_state(rules, x, call.reset_to);
   }
+  /// The initial state after its checks; kernels take an undefined one for zeros.
+  static State checked_start(const detail::CallRules& rules, const Tensor& x, const State& initial) {
+    detail::check_call(rules, x, state_tensors(initial));
+    return initial;
+  }
   template <class F>
   static State map_defined(const State& state, F f) {
     return map_state(state, [&](const Tensor& s) { return s.defined() ? f(s) : s; });
   }
 
   Trace<State> follow(const Tensor& x, const State& initial, const Call& call, bool keep) const {
-    State start = detail::checked_state(rules(), x, initial);  // (L·D, N, width)
+    State start = checked_start(rules(), x, initial);  // (L·D, N, width)
     State reset_to = reset_state(rules(), x, call);
     Tensor y = to_time_major(x, 3), done = to_time_major(call.done, 2);
     check_steps(y.size(0));
     const bool batched = x.dim() == 3;
     auto add_batch = [](const Tensor& s) { return unsqueeze(s, 1); };
-    if (!batched) start = map_state(start, add_batch), reset_to = map_defined(reset_to, add_batch);
-    Trace<State> trace = layers({.batch = y.size(1)}, y, done, start, reset_to, keep);
+    if (!batched) start = map_defined(start, add_batch), reset_to = map_defined(reset_to, add_batch);
+    Trace<State> trace = layers({.batch = y.size(1), .packed = {}}, y, done, start, reset_to, keep);
     if (!batched) trace.state = map_state(trace.state, [](const Tensor& s) { return squeeze(s, 1); });
     return trace;
   }
@@ -233,19 +228,21 @@ class Recurrent : public RecurrentBase {
   Trace<State> follow(const PackedSequence& x, const State& initial, const Call& call, bool keep) const {
     detail::CallRules rules = this->rules();
     rules.sequences = x.size();
-    State start = detail::checked_state(rules, x.data(), initial);
+    State start = checked_start(rules, x.data(), initial);
     State reset_to = reset_state(rules, x.data(), call);
     check_steps(static_cast<std::int64_t>(x.batch_sizes().size()));
     auto reorder = [](const State& state, const Tensor& order) {
       return order.defined() ? map_defined(state, [&](const Tensor& s) { return index_select(s, 1, order); }) : state;
     };
-    Trace<State> trace = layers({.packed = &x.batch_sizes()}, x.data(), call.done, reorder(start, x.sorted_indices()),
+    const detail::StepLayout layout{.batch = x.size(),
+                                    .packed = std::make_shared<std::vector<std::int64_t>>(x.batch_sizes())};
+    Trace<State> trace = layers(layout, x.data(), call.done, reorder(start, x.sorted_indices()),
                                 reorder(reset_to, x.sorted_indices()), keep);
     trace.state = reorder(trace.state, x.unsorted_indices());
     return trace;
   }
 
-  /// All layers over a sequence y in that layout, from `start` (L·D, N, width).
+  /// All layers over a sequence y in that layout, from `start` (L·D, N, width) or from zeros.
   Trace<State> layers(const detail::StepLayout& layout, Tensor y, const Tensor& done, const State& start,
                       const State& reset_to, bool keep) const {
     for (const auto& c : cells_)
@@ -255,18 +252,21 @@ class Recurrent : public RecurrentBase {
     std::vector<State> last;
     for (std::int64_t layer = 0; layer < num_layers; ++layer) {
       AnomalyScope scope("layer", layer, nullptr);
-      const std::vector<Tensor> x = layout.split(y);
-      std::vector<Tensor> directions;
-      for (std::int64_t direction = 0; direction < num_directions(); ++direction) {
-        auto index = static_cast<std::int64_t>(last.size());  // l·D + d
-        auto of_cell = [&](const Tensor& s) { return select(s, 0, index); };
-        Run run{cell(layer, direction), x,      map_state(start, of_cell),
-                direction == 1,         resets, map_defined(reset_to, of_cell)};
-        if (keep) run.steps = &trace.steps.emplace_back(x.size());
-        last.push_back(run.go());
-        directions.push_back(layout.join(run.outputs, output_size(), y.dtype()));
+      const bool by_steps = keep || done.defined() || !fused(layout, layer, start, y, last);
+      if (by_steps) {
+        const std::vector<Tensor> x = layout.split(y);
+        std::vector<Tensor> directions;
+        for (std::int64_t direction = 0; direction < num_directions(); ++direction) {
+          auto of_cell = [&](const Tensor& s) { return select(s, 0, layer * num_directions() + direction); };
+          const C& c = cell(layer, direction);
+          Run run{x, state_or_zeros(map_defined(start, of_cell), layout.batch, y.dtype()), direction == 1, resets,
+                  map_defined(reset_to, of_cell)};
+          if (keep) run.steps = &trace.steps.emplace_back(x.size());
+          last.push_back(run.go(detail::begin(c, run.start)));
+          directions.push_back(layout.join(run.outputs, output_size(), y.dtype()));
+        }
+        y = bidirectional ? cat(directions, -1) : directions[0];
       }
-      y = bidirectional ? cat(directions, -1) : directions[0];
       if (!keep) trace.outputs.clear();
       trace.outputs.push_back(y);
       if (layer + 1 < num_layers) y = unroll::dropout(y, dropout, training());
@@ -275,10 +275,69 @@ class Recurrent : public RecurrentBase {
     return trace;
   }
 
+  State state_or_zeros(const State& state, std::int64_t batch, DType dtype) const {
+    if (output_of(state).defined()) return state;
+    return make_state<State>([&](std::size_t i) { return zeros({batch, state_widths()[i]}, dtype); });
+  }
+
+  /// The layer by its cells' kernels, if they have any that do all that is asked: y becomes its output, and its last
+  /// states are appended to `last`.
+  bool fused(const detail::StepLayout& layout, std::int64_t layer, const State& start, Tensor& y,
+             std::vector<State>& last) const {
+    if constexpr (FusedCell<C>) {
+      const auto kind = cell(layer).fused_kind();
+      if (!kind || !FusedMode::enabled() || y.size(0) == 0) return false;
+      std::array<detail::FusedDirection, 2> given;
+      const std::span directions(given.data(), static_cast<std::size_t>(num_directions()));
+      for (std::int64_t direction = 0; direction < num_directions(); ++direction) {
+        auto of_cell = [&](const Tensor& s) { return select(s, 0, layer * num_directions() + direction); };
+        const State first = map_defined(start, of_cell);
+        detail::FusedDirection& d = given[static_cast<std::size_t>(direction)];
+        for (std::size_t i = 0; i < state_size<State>; ++i) (i == 0 ? d.h : d.c) = *state_tensors(first)[i];
+        if constexpr (std::same_as<C, typename C::Fused>)
+          d.weights = cell(layer, direction).sequence_weights(d.h);
+        else  // it may draw a mask of the size of h
+          d.weights =
+              cell(layer, direction).sequence_weights(output_of(state_or_zeros(first, layout.batch, y.dtype())));
+        if (d.weights.has_masks()) return false;
+      }
+      detail::FusedResult result = detail::fused_layer(
+          op_, *kind, layout, y, directions,
+          [layout, equations = cell(layer).equations(), widths = state_widths(), count = directions.size()](
+              std::span<const Tensor> in) { return by_equations(layout, equations, widths, count, in); });
+      y = std::move(result.output);
+      for (std::size_t d = 0; d < directions.size(); ++d)
+        last.push_back(make_state<State>([&](std::size_t i) { return (i == 0 ? result.h : result.c)[d]; }));
+      return true;
+    } else {
+      return false;
+    }
+  }
+
+  /// What fused_layer computes, said with ops.
+  template <class Equations>
+  static std::vector<Tensor> by_equations(const detail::StepLayout& layout, const Equations& equations,
+                                          const Shape& widths, std::size_t directions, std::span<const Tensor> in) {
+    const std::vector<Tensor> x = layout.split(in[0]), resets;
+    std::vector<Tensor> outputs, result(1);
+    for (std::size_t d = 0; d < directions; ++d) {
+      const detail::FusedDirection given = detail::fused_direction(in, d);
+      State start = make_state<State>([&](std::size_t i) {
+        const Tensor& s = i == 0 ? given.h : given.c;
+        return s.defined() ? s : zeros({layout.batch, widths[i]}, in[0].dtype());
+      });
+      Run run{x, std::move(start), d == 1, resets, {}};
+      const State last = run.go([&](const Tensor& xt, const State& s) { return equations(given.weights, xt, s); });
+      outputs.push_back(layout.join(run.outputs, widths[0], in[0].dtype()));
+      for (const Tensor* s : state_tensors(last)) result.push_back(*s);
+    }
+    result[0] = directions > 1 ? cat(outputs, -1) : outputs[0];
+    return result;
+  }
+
   /// One cell's way through a sequence: the one loop over time. The state has a row for each sequence that runs at the
   /// step, and these are the first ones, since the longest come first: forward, rows leave; in reverse, they join.
   struct Run {
-    const C& cell;
     const std::vector<Tensor>& x;  // [t] (B_t, I)
     State start;                   // (N, width)
     bool reverse;
@@ -287,8 +346,9 @@ class Recurrent : public RecurrentBase {
     Steps* steps = nullptr;
     std::vector<Tensor> outputs = std::vector<Tensor>(x.size());  // [t], each at the step it belongs to
 
-    State go() {
-      auto step = detail::begin(cell, start);
+    /// With `step` (x, state) → state.
+    template <class Step>
+    State go(const Step& step) {
       std::vector<State> ended;  // rows that have left, the last rows first
       State state = reverse ? part(start, 0, x.empty() ? 0 : x.back().size(0)) : start;
       for (std::size_t k = 0; k < x.size(); ++k) {

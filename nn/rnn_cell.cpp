@@ -12,9 +12,13 @@ RNNCell::RNNCell(std::int64_t input_size_, std::int64_t hidden_size_, const RNNC
 
 Tensor RNNCell::operator()(const Tensor& x, const Tensor& h) const { return step_once(*this, x, h); }
 
-Tensor RNNCell::step(const RNNWeights& w, const Tensor& x, const Tensor& h) const {
+Tensor RNNCell::Equations::operator()(const RNNWeights& w, const Tensor& x, const Tensor& h) const {
   Tensor a = w.from_input(x) + w.from_hidden(h);  // (N, H)
   return nonlinearity == Nonlinearity::Tanh ? tanh(a) : relu(a);
+}
+
+std::optional<detail::FusedKind> RNNCell::fused_kind() const {
+  return detail::FusedKind{kernels::RecurrentKind::RNN, nonlinearity == Nonlinearity::ReLU};
 }
 
 std::string RNNCell::extra_repr() const {

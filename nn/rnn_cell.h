@@ -28,7 +28,15 @@ class RNNCell : public RNNCellBase {
   /// Raises ShapeError or DTypeError when x or h do not fit.
   Tensor operator()(const Tensor& x, const Tensor& h = {}) const;
   /// The equation, of arguments that fit.
-  Tensor step(const RNNWeights& w, const Tensor& x, const Tensor& h) const;
+  struct Equations {
+    Nonlinearity nonlinearity;
+    Tensor operator()(const RNNWeights& w, const Tensor& x, const Tensor& h) const;
+  };
+  Equations equations() const { return {nonlinearity}; }
+  Tensor step(const RNNWeights& w, const Tensor& x, const Tensor& h) const { return equations()(w, x, h); }
+  /// Its kernels.
+  using Fused = RNNCell;
+  std::optional<detail::FusedKind> fused_kind() const;
   std::string extra_repr() const override;
 
   const Nonlinearity nonlinearity;

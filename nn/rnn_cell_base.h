@@ -1,22 +1,8 @@
 #pragma once
-#include <unroll/nn/cell.h>
+#include <unroll/nn/fused_layer.h>
 
 #pragma GCC visibility push(default)
 namespace unroll::nn {
-
-/// What the equations of a built-in cell read beside x and the state.
-struct RNNWeights {
-  Tensor ih, hh, bias_ih, bias_hh;  // biases undefined for none
-  Tensor hr = {};                   // LSTM's projection, undefined for none
-  /// Factors of x (N, I) and of h (N, Ho) on their way into the products, undefined for none. Where sequences have
-  /// ended, x and h have fewer rows.
-  Tensor input_mask = {}, hidden_mask = {};
-
-  /// W_ih x + b_ih
-  Tensor from_input(const Tensor& x) const;
-  /// W_hh h + b_hh
-  Tensor from_hidden(const Tensor& h) const;
-};
 
 /// What RNNCell, LSTMCell and GRUCell share: G blocks of H rows, one a gate, in each of weight_ih (G·H, I), weight_hh
 /// (G·H, Ho), bias_ih (G·H), bias_hh (G·H).
@@ -50,7 +36,11 @@ class RNNCellBase : public Module {
         [&](const Tensor& input, const typename C::State& given) {
           const auto start = detail::checked_state(
               {op_, input_size, 2, 0, {}, detail::state_widths(cell, hidden_size), dtype()}, input, given);
-          return cell.step(sequence_weights(output_of(start)), input, start);
+          const RNNWeights weights = sequence_weights(output_of(start));
+          if constexpr (FusedCell<C>)
+            if (const auto kind = cell.fused_kind(); kind && FusedMode::enabled() && !weights.has_masks())
+              return detail::fused_step(op_, cell, *kind, weights, input, start);
+          return cell.step(weights, input, start);
         },
         x, state);
   }

@@ -1,0 +1,229 @@
+// Matrix products C = A·B, B packed into panels, on the vectors of one target.
+#if defined(UNROLL_PRODUCT_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef UNROLL_PRODUCT_INL_H
+#undef UNROLL_PRODUCT_INL_H
+#else
+#define UNROLL_PRODUCT_INL_H
+#endif
+
+#include <unroll/core/kernels/simd-inl.h>
+#include <unroll/core/parallel.h>
+
+#include <algorithm>
+
+HWY_BEFORE_NAMESPACE();
+namespace unroll::kernels::HWY_NAMESPACE {
+
+// A panel is at most four vectors wide, and a tile of C has as many rows as the registers then hold: 24 accumulators
+// of 32 registers, 12 of 16, beside a column of A and a vector of B.
+constexpr std::int64_t kPanel = 4;
+constexpr std::int64_t kRows = HWY_TARGET == HWY_SCALAR ? 1 : HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM ? 6 : 3;
+
+/// A, read where it lies: element (m, k) at data[m · row + k · step]. With more than one segment, k runs through
+/// `length` elements of each: segment s begins at data[s · next], and K = segments · length.
+template <class T>
+struct Left {
+  const T* data;
+  std::int64_t row, step, length;
+  std::int64_t segments = 1, next = 0;
+};
+
+/// How a tile of C begins: as it is, as zeros, or as a vector that all rows share (as wide as the panel).
+template <class T>
+struct Begin {
+  bool add = false;
+  const T* bias = nullptr;
+};
+
+/// C (M, J vectors) = begin + A (M, K) · panel (K, J vectors). Row m of C begins at c[m · row], its vector j at
+/// c[m · row + j · vector].
+///
+/// Every element is one sum, in the order of k, whatever M is: a row of a batch has the bits of that row alone.
+template <std::size_t M, std::size_t J, class D, class T = hn::TFromD<D>>
+HWY_INLINE void tile(D d, const Left<T>& a, const T* HWY_RESTRICT panel, T* HWY_RESTRICT c, std::int64_t row,
+                     std::int64_t vector, const Begin<T>& begin) {
+  using V = hn::Vec<D>;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  V sum[M][J];
+#pragma GCC unroll 8
+  for (std::size_t j = 0; j < J; ++j) {
+    const auto at = static_cast<std::int64_t>(j);
+    const V first = begin.bias != nullptr ? hn::LoadU(d, begin.bias + at * lanes) : hn::Zero(d);
+#pragma GCC unroll 8
+    for (std::size_t m = 0; m < M; ++m)
+      sum[m][j] = begin.add ? hn::LoadU(d, c + static_cast<std::int64_t>(m) * row + at * vector) : first;
+  }
+  const T* from[M];
+  for (std::int64_t s = 0; s < a.segments; ++s) {
+#pragma GCC unroll 8
+    for (std::size_t m = 0; m < M; ++m) from[m] = a.data + s * a.next + static_cast<std::int64_t>(m) * a.row;
+    for (std::int64_t k = 0, at = 0; k < a.length; ++k, at += a.step, panel += static_cast<std::int64_t>(J) * lanes) {
+      V x[M];
+#pragma GCC unroll 8
+      for (std::size_t m = 0; m < M; ++m) x[m] = hn::Set(d, from[m][at]);
+#pragma GCC unroll 8
+      for (std::size_t j = 0; j < J; ++j) {
+        const V b = hn::LoadU(d, panel + static_cast<std::int64_t>(j) * lanes);
+#pragma GCC unroll 8
+        for (std::size_t m = 0; m < M; ++m) sum[m][j] = hn::MulAdd(x[m], b, sum[m][j]);
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (std::size_t m = 0; m < M; ++m)
+#pragma GCC unroll 8
+    for (std::size_t j = 0; j < J; ++j)
+      hn::StoreU(sum[m][j], d, c + static_cast<std::int64_t>(m) * row + static_cast<std::int64_t>(j) * vector);
+}
+
+template <std::size_t M, class D, class T = hn::TFromD<D>>
+HWY_INLINE void tile_of(D d, std::int64_t vectors, const Left<T>& a, const T* panel, T* c, std::int64_t row,
+                        std::int64_t vector, const Begin<T>& begin) {
+  switch (vectors) {
+    case 1:
+      return tile<M, 1>(d, a, panel, c, row, vector, begin);
+    case 2:
+      return tile<M, 2>(d, a, panel, c, row, vector, begin);
+    case 3:
+      return tile<M, 3>(d, a, panel, c, row, vector, begin);
+    default:
+      return tile<M, 4>(d, a, panel, c, row, vector, begin);
+  }
+}
+
+/// The same of up to kRows rows and kPanel vectors.
+template <class D, class T = hn::TFromD<D>>
+HWY_NOINLINE void tile_of(D d, std::int64_t rows, std::int64_t vectors, const Left<T>& a, const T* panel, T* c,
+                          std::int64_t row, std::int64_t vector, const Begin<T>& begin) {
+  if constexpr (kRows >= 6) {
+    if (rows == 6) return tile_of<6>(d, vectors, a, panel, c, row, vector, begin);
+    if (rows == 5) return tile_of<5>(d, vectors, a, panel, c, row, vector, begin);
+    if (rows == 4) return tile_of<4>(d, vectors, a, panel, c, row, vector, begin);
+  }
+  if constexpr (kRows >= 3) {
+    if (rows == 3) return tile_of<3>(d, vectors, a, panel, c, row, vector, begin);
+    if (rows == 2) return tile_of<2>(d, vectors, a, panel, c, row, vector, begin);
+  }
+  tile_of<1>(d, vectors, a, panel, c, row, vector, begin);
+}
+
+/// Calls f(first, count) for blocks of at most kRows of the rows [begin, end), as even as can be: 16 are 6 + 5 + 5.
+template <class F>
+HWY_INLINE void for_row_blocks(std::int64_t begin, std::int64_t end, F f) {
+  const std::int64_t rows = end - begin, blocks = (rows + kRows - 1) / kRows;
+  for (std::int64_t i = 0, first = begin; i < blocks; ++i) {
+    const std::int64_t count = (end - first + (blocks - i) - 1) / (blocks - i);
+    f(first, count);
+    first += count;
+  }
+}
+
+/// How many k of a panel to use on all rows before the next ones: as many as stay in the first cache.
+template <class T>
+HWY_INLINE std::int64_t depth(std::int64_t vectors, std::int64_t lanes) {
+  return std::max<std::int64_t>(32, caches().l1 * 4 / 3 / (vectors * lanes * static_cast<std::int64_t>(sizeof(T))));
+}
+
+/// Calls f(part of A, its first k, whether it is the first) for pieces of A's columns of about `depth` each.
+template <class T, class F>
+HWY_INLINE void for_depths(const Left<T>& a, std::int64_t depth, F f) {
+  if (a.segments * a.length <= depth + depth / 2) return f(a, std::int64_t{0}, true);
+  const std::int64_t pieces = (a.length + depth - 1) / depth;
+  for (std::int64_t s = 0; s < a.segments; ++s)
+    for (std::int64_t i = 0; i < pieces; ++i) {
+      const std::int64_t first = a.length * i / pieces, last = a.length * (i + 1) / pieces;
+      f(Left<T>{a.data + s * a.next + first * a.step, a.row, a.step, last - first}, s * a.length + first, s + i == 0);
+    }
+}
+
+/// Rows [m0, m1) of C (M, vectors) = begin + A·panel, the panel as deep as A and `vectors` wide. Calls done(first,
+/// count) for each block of rows that is complete.
+template <class D, class T = hn::TFromD<D>, class Done>
+HWY_NOINLINE void panel_product(D d, const Left<T>& a, std::int64_t m0, std::int64_t m1, const T* panel,
+                                std::int64_t vectors, T* c, std::int64_t row, std::int64_t vector,
+                                const Begin<T>& begin, Done done) {
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const std::int64_t k_all = a.segments * a.length;
+  const std::int64_t deep = m1 - m0 <= kRows ? k_all : depth<T>(vectors, lanes);
+  if (k_all == 0) {
+    for_row_blocks(m0, m1, [&](std::int64_t m, std::int64_t count) {
+      tile_of(d, count, vectors, a, panel, c + m * row, row, vector, begin);
+      done(m, count);
+    });
+    return;
+  }
+  for_depths(a, deep, [&](Left<T> part, std::int64_t k, bool first) {
+    const bool last = k + part.segments * part.length == k_all;
+    const T* from = part.data;
+    for_row_blocks(m0, m1, [&](std::int64_t m, std::int64_t count) {
+      part.data = from + m * a.row;
+      tile_of(d, count, vectors, part, panel + k * vectors * lanes, c + m * row, row, vector,
+              first ? begin : Begin<T>{.add = true});
+      if (last) done(m, count);
+    });
+  });
+}
+
+/// Where row k of a matrix begins; null for a row of zeros.
+template <class T>
+struct StridedRows {
+  const T* data;
+  std::int64_t step;
+  const T* operator()(std::int64_t k) const { return data + k * step; }
+};
+
+/// panel[k, j, lane] = row(k)[first + j · lanes + lane] for k in [k0, k1), 0 from column `columns` on.
+template <class D, class Rows, class T = hn::TFromD<D>>
+HWY_INLINE void pack_rows(D d, const Rows& row, std::int64_t k0, std::int64_t k1, std::int64_t first,
+                          std::int64_t columns, std::int64_t vectors, T* HWY_RESTRICT panel) {
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  for (std::int64_t k = k0; k < k1; ++k) {
+    const T* from = row(k);
+    for (std::int64_t j = 0; j < vectors; ++j, panel += lanes) {
+      const std::int64_t at = first + j * lanes;
+      hn::StoreU(from == nullptr || at >= columns ? hn::Zero(d) : load_part(d, from + at, columns - at), d, panel);
+    }
+  }
+}
+
+/// panel[k · step + lane] = row(lane)[k] for k < depth: one vector of a panel from the rows of W when B = Wᵀ. `count`
+/// of the lanes have a row, the others are 0.
+template <class D, class T = hn::TFromD<D>>
+HWY_INLINE void pack_transposed(D d, const T* w, std::int64_t row, std::int64_t count, std::int64_t depth,
+                                T* HWY_RESTRICT panel, std::int64_t step) {
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  count = std::min(count, lanes);
+  std::int64_t lane = 0;
+#if HWY_TARGET != HWY_SCALAR
+  constexpr std::int64_t kBlock = 16 / sizeof(T);
+  const hn::FixedTag<T, 16 / sizeof(T)> d4;
+  for (; lane + kBlock <= count; lane += kBlock) {  // squares of 4 x 4, or 2 x 2, in registers
+    const T* from = w + lane * row;
+    T* to = panel + lane;
+    std::int64_t k = 0;
+    for (; k + kBlock <= depth; k += kBlock) {
+      const auto r0 = hn::LoadU(d4, from + k), r1 = hn::LoadU(d4, from + row + k);
+      const auto low = hn::InterleaveLower(d4, r0, r1), high = hn::InterleaveUpper(d4, r0, r1);
+      if constexpr (kBlock == 4) {
+        const auto r2 = hn::LoadU(d4, from + 2 * row + k), r3 = hn::LoadU(d4, from + 3 * row + k);
+        const auto low2 = hn::InterleaveLower(d4, r2, r3), high2 = hn::InterleaveUpper(d4, r2, r3);
+        hn::StoreU(hn::ConcatLowerLower(d4, low2, low), d4, to + k * step);
+        hn::StoreU(hn::ConcatUpperUpper(d4, low2, low), d4, to + (k + 1) * step);
+        hn::StoreU(hn::ConcatLowerLower(d4, high2, high), d4, to + (k + 2) * step);
+        hn::StoreU(hn::ConcatUpperUpper(d4, high2, high), d4, to + (k + 3) * step);
+      } else {
+        hn::StoreU(low, d4, to + k * step);
+        hn::StoreU(high, d4, to + (k + 1) * step);
+      }
+    }
+    for (; k < depth; ++k)
+      for (std::int64_t i = 0; i < kBlock; ++i) to[k * step + i] = from[i * row + k];
+  }
+#endif
+  for (; lane < lanes; ++lane)
+    for (std::int64_t k = 0; k < depth; ++k) panel[k * step + lane] = lane < count ? w[lane * row + k] : T{0};
+}
+
+}  // namespace unroll::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif

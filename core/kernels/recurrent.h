@@ -1,0 +1,103 @@
+#pragma once
+#include <unroll/core/alloc.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+
+/// The sequence kernels: one layer in one direction over all its steps, forward and backward, on raw pointers.
+///
+/// Rows of all steps stand one below the other, R = ΣB_t of them; dense, B_t = N. Sequences come longest first, so
+/// those that run at a step are the first rows of the state. What is called padded has rows of pad(…) elements.
+///
+/// A layer's gates are kept as slabs of H units side by side, (R, slabs · pad(H)): i f g o of an LSTM; n r z m of a
+/// GRU, m = W_hn h + b_hn, so that what comes from x is the first three and what comes from h the last three; those of
+/// an RNN are not kept. The gradients of the sums take their places: GRU's dm = dn · r.
+namespace unroll::kernels {
+
+enum class RecurrentKind : std::uint8_t { LSTM, GRU, RNN };
+
+struct RecurrentSteps {
+  std::int64_t steps, batch;                                // T, N
+  std::span<const std::int64_t> packed = {}, offsets = {};  // the B_t, and the rows before step t; empty when dense
+  bool reverse = false;
+  std::int64_t rows(std::int64_t t) const { return packed.empty() ? batch : packed[static_cast<std::size_t>(t)]; }
+  std::int64_t first(std::int64_t t) const { return packed.empty() ? t * batch : offsets[static_cast<std::size_t>(t)]; }
+  std::int64_t all() const { return steps == 0 ? 0 : first(steps - 1) + rows(steps - 1); }
+  /// The step that is the k-th to be computed.
+  std::int64_t at(std::int64_t k) const { return reverse ? steps - 1 - k : k; }
+  /// How many rows have a step before the k-th.
+  std::int64_t continued(std::int64_t k) const { return k == 0 ? 0 : std::min(rows(at(k)), rows(at(k - 1))); }
+};
+
+struct RecurrentSizes {
+  RecurrentKind kind;
+  std::int64_t input, hidden, projected;  // I, H, P or 0
+  bool relu = false;                      // an RNN, of max(0, sum) instead of tanh
+  std::int64_t output() const { return projected > 0 ? projected : hidden; }
+  std::int64_t gates() const { return kind == RecurrentKind::LSTM ? 4 : kind == RecurrentKind::GRU ? 3 : 1; }
+  std::int64_t slabs() const { return kind == RecurrentKind::LSTM || kind == RecurrentKind::GRU ? 4 : 1; }
+};
+
+/// Elements from one padded row to the next: whole cache lines, and no power of two, since rows 4096 bytes apart would
+/// share one set of the cache.
+template <class T>
+constexpr std::int64_t padded_row(std::int64_t elements) {
+  constexpr std::int64_t kLine = alloc::kAlignment / sizeof(T);
+  const std::int64_t row = (elements + kLine - 1) / kLine * kLine;
+  return row % (4096 / static_cast<std::int64_t>(sizeof(T))) == 0 && row > 0 ? row + kLine : row;
+}
+/// Elements of one slab.
+template <class T>
+constexpr std::int64_t pad(std::int64_t elements) {
+  constexpr std::int64_t kLine = alloc::kAlignment / sizeof(T);
+  return (elements + kLine - 1) / kLine * kLine;
+}
+template <class T>
+std::int64_t gate_row(const RecurrentSizes& sizes) {
+  return padded_row<T>(sizes.slabs() * pad<T>(sizes.hidden));
+}
+
+/// A layer's tensors, row-major; biases, h0, c0 and hr may be null: none, zeros, no projection.
+template <class T>
+struct RecurrentInputs {
+  const T *x, *h0, *c0;                       // (R, I), (N, Ho), (N, H)
+  const T *ih, *hh, *bias_ih, *bias_hh, *hr;  // (G·H, I), (G·H, Ho), (G·H), (G·H), (P, H)
+};
+
+/// What forward writes. The workspace is null when there will be no backward.
+template <class T>
+struct RecurrentOutputs {
+  T* y;  // (R, Ho), the next row y_row elements on
+  std::int64_t y_row;
+  T *h_n, *c_n;                    // (N, Ho), (N, H)
+  T *gates, *cells, *unprojected;  // padded (R, slabs·H), and of an LSTM c (R, H), with P o·tanh c (R, H)
+};
+
+/// Gradients of the outputs, null for zero.
+template <class T>
+struct RecurrentCotangents {
+  const T* y;  // (R, Ho), the next row y_row elements on
+  std::int64_t y_row;
+  const T *h_n, *c_n;  // (N, Ho), (N, H)
+};
+
+/// Gradients of the inputs, null for those that nobody wants.
+template <class T>
+struct RecurrentGradients {
+  T* x;  // (R, I); added to it if x_add
+  bool x_add;
+  T *h0, *c0, *ih, *hh, *bias_ih, *bias_hh, *hr;
+};
+
+template <class T>
+void recurrent_forward(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
+                       const RecurrentOutputs<T>& out);
+
+/// `out` as forward left it. Gradients of the gates go to `grad_gates`, padded (R, slabs·H), which may be out.gates.
+template <class T>
+void recurrent_backward(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
+                        const RecurrentOutputs<T>& out, T* grad_gates, const RecurrentCotangents<T>& dy,
+                        const RecurrentGradients<T>& dx);
+
+}  // namespace unroll::kernels

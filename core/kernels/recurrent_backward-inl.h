@@ -1,0 +1,296 @@
+// A layer in one direction, backward: against the order of the steps what the cell makes of dh and the product with
+// W_hh, then the gradients of the weights and of x, each one product over all steps.
+#if defined(UNROLL_RECURRENT_BACKWARD_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef UNROLL_RECURRENT_BACKWARD_INL_H
+#undef UNROLL_RECURRENT_BACKWARD_INL_H
+#else
+#define UNROLL_RECURRENT_BACKWARD_INL_H
+#endif
+
+#include <unroll/core/kernels/recurrent_weights-inl.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace unroll::kernels::HWY_NAMESPACE {
+
+template <RecurrentKind kind, class T>
+class Backward {
+  using L = Layout<kind>;
+  using D = Full<T>;
+  using V = hn::Vec<D>;
+
+ public:
+  Backward(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
+           const RecurrentOutputs<T>& out, T* grad_gates, const RecurrentCotangents<T>& dy,
+           const RecurrentGradients<T>& dx)
+      : s_(sizes), steps_(steps), in_(in), out_(out), grads_(grad_gates), dy_(dy), dx_(dx),
+        plan_(plan_threads<T>(sizes, steps)) {}
+
+  void run() {
+    begin();
+    recur();
+    for (std::int64_t n = 0; n < steps_.batch; ++n) {
+      if (dx_.h0 != nullptr) std::copy_n(dh_.data() + n * h_row_, s_.output(), dx_.h0 + n * s_.output());
+      if (dx_.c0 != nullptr) std::copy_n(dc_.data() + n * slab_, s_.hidden, dx_.c0 + n * s_.hidden);
+    }
+    if (dx_.ih || dx_.hh || dx_.hr || dx_.bias_ih || dx_.bias_hh)
+      parallel(plan_.all_parts, [&](std::int64_t i) {
+        FlushDenormals flush;
+        weights(i);
+      });
+    if (dx_.x != nullptr) input();
+  }
+
+ private:
+  void begin() {
+    dh_ = Scratch<T>(steps_.batch * h_row_);
+    dh_.zero();
+    if (L::has_cells) dc_ = Scratch<T>(steps_.batch * slab_);
+    dc_.zero();
+    for (std::int64_t n = 0; n < steps_.batch; ++n) {
+      if (dy_.h_n != nullptr) std::copy_n(dy_.h_n + n * s_.output(), s_.output(), dh_.data() + n * h_row_);
+      if (dy_.c_n != nullptr) std::copy_n(dy_.c_n + n * s_.hidden, s_.hidden, dc_.data() + n * slab_);
+    }
+    if (s_.projected > 0) {
+      outputs_ = Scratch<T>(steps_.all() * h_row_);
+      unprojected_ = Scratch<T>(steps_.batch * slab_);
+      hr_ = packed(StridedRows<T>{in_.hr, s_.hidden}, s_.projected, s_.hidden);
+    }
+    if (steps_.steps > 1 || dx_.h0 != nullptr)
+      hh_ = packed(StridedRows<T>{in_.hh, s_.output()}, L::gates * s_.hidden, s_.output());
+  }
+
+  // The panels of a matrix of `depth` rows.
+  template <class Rows>
+  Scratch<T> packed(const Rows& row, std::int64_t depth, std::int64_t columns) const {
+    Scratch<T> panels(vectors(columns) * lanes_ * depth);
+    const std::int64_t count = (vectors(columns) + kPanel - 1) / kPanel;
+    parallel(plan_.all_parts, [&](std::int64_t i) {
+      for (std::int64_t p = count * i / plan_.all_parts; p < count * (i + 1) / plan_.all_parts; ++p)
+        pack_rows(D(), row, 0, depth, p * kPanel * lanes_, columns, width(columns, p),
+                  panels.data() + p * kPanel * lanes_ * depth);
+    });
+    return panels;
+  }
+  std::int64_t vectors(std::int64_t columns) const { return (columns + lanes_ - 1) / lanes_; }
+  std::int64_t width(std::int64_t columns, std::int64_t p) const {
+    return std::min(kPanel, vectors(columns) - p * kPanel);
+  }
+
+  // -- The recurrence
+
+  void recur() {
+    const std::int64_t parts = plan_.parts, panels = (vectors(s_.output()) + kPanel - 1) / kPanel,
+                       units = vectors(s_.hidden), unit_panels = (units + kPanel - 1) / kPanel;
+    if (parts == 1 || plan_.by_rows) {
+      parallel(parts, [&](std::int64_t i) {
+        FlushDenormals flush;
+        const std::int64_t n0 = steps_.batch * i / parts, n1 = steps_.batch * (i + 1) / parts;
+        for (std::int64_t k = steps_.steps - 1; k >= 0; --k) {
+          if (s_.projected > 0) unproject(k, n0, n1, 0, unit_panels);
+          cells(k, n0, n1, 0, units);
+          previous(k, n0, n1, 0, panels);
+        }
+      });
+      return;
+    }
+    auto each = [&](std::int64_t count, auto f) {
+      parallel(parts, [&](std::int64_t i) {
+        FlushDenormals flush;
+        f(count * i / parts, count * (i + 1) / parts);
+      });
+    };
+    for (std::int64_t k = steps_.steps - 1; k >= 0; --k) {
+      const std::int64_t n = steps_.batch;
+      if (s_.projected > 0) each(unit_panels, [&](auto p0, auto p1) { unproject(k, 0, n, p0, p1); });
+      each(units, [&](auto u0, auto u1) { cells(k, 0, n, u0, u1); });
+      each(panels, [&](auto p0, auto p1) { previous(k, 0, n, p0, p1); });
+    }
+  }
+
+  // Row n of the step before the k-th, of what has `row` elements a row; null where none is before.
+  template <class E>
+  E* row_before(E* data, std::int64_t row, std::int64_t k, std::int64_t n) const {
+    return n < steps_.continued(k) ? data + (steps_.first(steps_.at(k - 1)) + n) * row : nullptr;
+  }
+
+  // The cells of rows [n0, n1) and vectors [u0, u1) of units.
+  HWY_NOINLINE void cells(std::int64_t k, std::int64_t n0, std::int64_t n1, std::int64_t u0, std::int64_t u1) {
+    const D d;
+    const std::int64_t t = steps_.at(k), row = steps_.first(t);
+    n1 = std::min(n1, steps_.rows(t));
+    for (std::int64_t n = n0; n < n1; ++n) {
+      const T* gates = out_.gates != nullptr ? out_.gates + (row + n) * gate_row_ : nullptr;
+      const T* y = out_.y + (row + n) * out_.y_row;
+      const T* dy = dy_.y != nullptr && s_.projected == 0 ? dy_.y + (row + n) * dy_.y_row : nullptr;
+      const T* h_before = row_before<const T>(out_.y, out_.y_row, k, n);
+      if (h_before == nullptr && in_.h0 != nullptr) h_before = in_.h0 + n * s_.output();
+      const T* c_before = L::has_cells ? row_before<const T>(out_.cells, slab_, k, n) : nullptr;
+      for (std::int64_t u = u0; u < u1; ++u) {
+        const std::int64_t unit = u * lanes_, left = s_.hidden - unit;
+        T* dh_at = s_.projected > 0 ? unprojected_.data() + n * slab_ + unit : dh_.data() + n * h_row_ + unit;
+        V dh = hn::LoadU(d, dh_at), before = hn::Zero(d), now = before, dc = before;
+        if (dy != nullptr) dh = hn::Add(dh, load_part(d, dy + unit, left));
+        if constexpr (L::has_cells) {
+          now = hn::LoadU(d, out_.cells + (row + n) * slab_ + unit);
+          if (c_before != nullptr)
+            before = hn::LoadU(d, c_before + unit);
+          else if (in_.c0 != nullptr)
+            before = load_part(d, in_.c0 + n * s_.hidden + unit, left);
+          dc = hn::LoadU(d, dc_.data() + n * slab_ + unit);
+        } else if constexpr (kind == RecurrentKind::GRU) {
+          if (h_before != nullptr) before = load_part(d, h_before + unit, left);
+        } else {
+          now = load_part(d, y + unit, left);
+        }
+        cell_backward<kind>(d, Unit<const T>{gates + unit, slab_}, s_.relu, grads_ + (row + n) * gate_row_ + unit, dh,
+                            before, now, dc);
+        if constexpr (L::has_cells) hn::StoreU(dc, d, dc_.data() + n * slab_ + unit);
+        if constexpr (kind == RecurrentKind::GRU) hn::StoreU(dc, d, dh_at);
+      }
+    }
+  }
+
+  // dh of the step before, what the products with h bring; panels [p0, p1) of it.
+  void previous(std::int64_t k, std::int64_t n0, std::int64_t n1, std::int64_t p0, std::int64_t p1) {
+    const std::int64_t t = steps_.at(k);
+    n1 = std::min(n1, dx_.h0 != nullptr ? steps_.rows(t) : steps_.continued(k));
+    if (n0 >= n1) return;
+    const Left<T> a{grads_ + steps_.first(t) * gate_row_ + L::h_slab * slab_, gate_row_, 1, s_.hidden, L::gates, slab_};
+    for (std::int64_t p = p0; p < p1; ++p)
+      panel_product(D(), a, n0, n1, hh_.data() + p * kPanel * lanes_ * L::gates * s_.hidden, width(s_.output(), p),
+                    dh_.data() + p * kPanel * lanes_, h_row_, lanes_, Begin<T>{.add = kind == RecurrentKind::GRU},
+                    [](std::int64_t, std::int64_t) {});
+  }
+
+  // The complete dh of a projected state, kept for W_hr's gradient, and behind the projection d(o·tanh c).
+  void unproject(std::int64_t k, std::int64_t n0, std::int64_t n1, std::int64_t p0, std::int64_t p1) {
+    const std::int64_t t = steps_.at(k), row = steps_.first(t);
+    n1 = std::min(n1, steps_.rows(t));
+    if (n0 >= n1) return;
+    if (p0 == 0)
+      for (std::int64_t n = n0; n < n1; ++n)
+        for (std::int64_t i = 0; i < s_.projected; ++i)
+          outputs_.data()[(row + n) * h_row_ + i] =
+              dh_.data()[n * h_row_ + i] + (dy_.y != nullptr ? dy_.y[(row + n) * dy_.y_row + i] : T{0});
+    const Left<T> a{outputs_.data() + row * h_row_, h_row_, 1, s_.projected};
+    for (std::int64_t p = p0; p < p1; ++p)
+      panel_product(D(), a, n0, n1, hr_.data() + p * kPanel * lanes_ * s_.projected, width(s_.hidden, p),
+                    unprojected_.data() + p * kPanel * lanes_, slab_, lanes_, Begin<T>{},
+                    [](std::int64_t, std::int64_t) {});
+  }
+
+  // -- Over all steps
+
+  // Row r of the states that the steps began from; null for zeros.
+  auto states_before() const {
+    return [this, k = std::int64_t{-1}, first = std::int64_t{0}, last = std::int64_t{0}](std::int64_t r) mutable {
+      if (r < first || r >= last) {
+        std::int64_t t = 0;
+        if (steps_.packed.empty())
+          t = r / steps_.batch;
+        else
+          t = std::upper_bound(steps_.offsets.begin(), steps_.offsets.end(), r) - steps_.offsets.begin() - 1;
+        k = steps_.at(t), first = steps_.first(t), last = first + steps_.rows(t);  // at() is its own inverse
+      }
+      const T* h = row_before<const T>(out_.y, out_.y_row, k, r - first);
+      return h == nullptr && in_.h0 != nullptr ? in_.h0 + (r - first) * s_.output() : h;
+    };
+  }
+
+  // Part i of the gradients of weights and biases: some of the units of each gate, and of the projection some outputs.
+  void weights(std::int64_t part) const {
+    const std::int64_t parts = plan_.all_parts, rows = steps_.all();
+    auto share = [&](std::int64_t elements, std::int64_t i) {
+      return std::min(elements, vectors(elements) * i / parts * lanes_);
+    };
+    const std::int64_t u0 = share(s_.hidden, part), u1 = part + 1 == parts ? s_.hidden : share(s_.hidden, part + 1);
+    WeightGradient<T> ih, hh, hr;
+    if (u0 < u1 && dx_.ih != nullptr) ih = {dx_.ih, s_.input, s_.hidden, L::gates, u0, u1};
+    if (u0 < u1 && dx_.hh != nullptr) hh = {dx_.hh, s_.output(), s_.hidden, L::gates, u0, u1};
+    PackedColumns<T> columns;
+    const bool pack = vectors(s_.input) + vectors(s_.output()) > 3 * kPanel;
+    BiasGradient<T> bias(u0 < u1 && (dx_.bias_ih || dx_.bias_hh) ? s_.slabs() : 0, u0, u1);
+    const std::int64_t o0 = share(s_.output(), part),
+                       o1 = part + 1 == parts ? s_.output() : share(s_.output(), part + 1);
+    if (dx_.hr != nullptr && o0 < o1) hr = {dx_.hr, s_.hidden, s_.projected, 1, o0, o1};
+    const std::int64_t bytes = (gate_row_ + s_.input + s_.output()) * static_cast<std::int64_t>(sizeof(T));
+    const std::int64_t depth = std::clamp<std::int64_t>(caches().l2 * 3 / 4 / bytes, 64, 256);
+    auto states = states_before();
+    for (std::int64_t r = 0; r < rows; r += depth) {
+      const std::int64_t end = std::min(rows, r + depth);
+      ih.pack(StridedRows<T>{in_.x, s_.input}, r, end);
+      hh.pack(states, r, end);
+      hr.pack(StridedRows<T>{out_.unprojected, slab_}, r, end);
+      const T* grads = grads_ + r * gate_row_;
+      for (std::int64_t slab = 0; slab < s_.slabs(); ++slab) {
+        const std::int64_t of_x = slab - L::x_slab, of_h = slab - L::h_slab;
+        columns.take(grads + slab * slab_ + u0, gate_row_, end - r, u1 - u0, pack);
+        if (of_x >= 0 && of_x < L::gates) ih.add(columns, L::x_order[of_x]);
+        if (of_h >= 0 && of_h < L::gates) hh.add(columns, L::h_order[of_h]);
+      }
+      if (dx_.hr != nullptr) {
+        columns.take(outputs_.data() + r * h_row_ + o0, h_row_, end - r, o1 - o0, pack);
+        hr.add(columns, 0);
+      }
+      bias.add(grads, gate_row_, slab_, end - r);
+    }
+    ih.finish();
+    hh.finish();
+    hr.finish();
+    for (std::int64_t g = 0; g < L::gates; ++g) {
+      bias.copy(L::x_slab + g, dx_.bias_ih != nullptr ? dx_.bias_ih + L::x_order[g] * s_.hidden : nullptr);
+      bias.copy(L::h_slab + g, dx_.bias_hh != nullptr ? dx_.bias_hh + L::h_order[g] * s_.hidden : nullptr);
+    }
+  }
+
+  // dx = dG_x W_ih
+  void input() const {
+    constexpr std::int64_t kBlock = 16 * kRows;  // rows whose gates stay in the second cache
+    const std::int64_t rows = steps_.all(), panels = (vectors(s_.input) + kPanel - 1) / kPanel;
+    auto row_of_weights = [&](std::int64_t k) {
+      return in_.ih + (L::x_order[k / s_.hidden] * s_.hidden + k % s_.hidden) * s_.input;
+    };
+    const Scratch<T> ih = packed(row_of_weights, L::gates * s_.hidden, s_.input);
+    const Left<T> a{grads_ + L::x_slab * slab_, gate_row_, 1, s_.hidden, L::gates, slab_};
+    parallel(plan_.all_parts, [&](std::int64_t part) {
+      FlushDenormals flush;
+      const Scratch<T> block(kBlock * kPanel * lanes_);
+      const std::int64_t end = rows * (part + 1) / plan_.all_parts;
+      for (std::int64_t r = rows * part / plan_.all_parts; r < end; r += kBlock)
+        for (std::int64_t p = 0; p < panels; ++p) {
+          const std::int64_t at = p * kPanel * lanes_, wide = width(s_.input, p) * lanes_,
+                             last = std::min(end, r + kBlock);
+          const T* panel = ih.data() + at * L::gates * s_.hidden;
+          if (at + wide <= s_.input) {
+            panel_product(D(), a, r, last, panel, wide / lanes_, dx_.x + at, s_.input, lanes_,
+                          Begin<T>{.add = dx_.x_add}, [](std::int64_t, std::int64_t) {});
+            continue;
+          }
+          panel_product(D(), a, r, last, panel, wide / lanes_, block.data() - r * wide, wide, lanes_, Begin<T>{},
+                        [](std::int64_t, std::int64_t) {});
+          for (std::int64_t i = r; i < last; ++i)
+            for (std::int64_t j = at; j < s_.input; ++j) {
+              T& to = dx_.x[i * s_.input + j];
+              to = block.data()[(i - r) * wide + j - at] + (dx_.x_add ? to : T{0});
+            }
+        }
+    });
+  }
+
+  const RecurrentSizes& s_;
+  const RecurrentSteps& steps_;
+  const RecurrentInputs<T>& in_;
+  const RecurrentOutputs<T>& out_;
+  T* const grads_;
+  const RecurrentCotangents<T>& dy_;
+  const RecurrentGradients<T>& dx_;
+  const ThreadPlan plan_;
+  const std::int64_t lanes_ = static_cast<std::int64_t>(hn::Lanes(D()));
+  const std::int64_t slab_ = pad<T>(s_.hidden), gate_row_ = unroll::kernels::gate_row<T>(s_);
+  const std::int64_t h_row_ = padded_row<T>(s_.output());
+  Scratch<T> dh_, dc_, hh_, hr_, outputs_, unprojected_;
+};
+
+}  // namespace unroll::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif

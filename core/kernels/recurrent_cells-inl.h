@@ -1,0 +1,94 @@
+// What the cells do to each unit once the products are there, and how their gates lie.
+#if defined(UNROLL_RECURRENT_CELLS_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef UNROLL_RECURRENT_CELLS_INL_H
+#undef UNROLL_RECURRENT_CELLS_INL_H
+#else
+#define UNROLL_RECURRENT_CELLS_INL_H
+#endif
+
+#include <unroll/core/kernels/recurrent.h>
+#include <unroll/core/kernels/vector_math-inl.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace unroll::kernels::HWY_NAMESPACE {
+
+/// G blocks of rows of the weights, and the slabs their sums stand in: block x_order[s] in slab x_slab + s.
+template <RecurrentKind kind>
+struct Layout {
+  static constexpr std::int64_t gates = 1, x_slab = 0, h_slab = 0;
+  static constexpr std::int64_t x_order[] = {0}, h_order[] = {0};
+  static constexpr bool keeps_gates = false, has_cells = false;
+};
+template <>
+struct Layout<RecurrentKind::LSTM> {
+  static constexpr std::int64_t gates = 4, x_slab = 0, h_slab = 0;
+  static constexpr std::int64_t x_order[] = {0, 1, 2, 3}, h_order[] = {0, 1, 2, 3};
+  static constexpr bool keeps_gates = true, has_cells = true;
+};
+template <>
+struct Layout<RecurrentKind::GRU> {
+  static constexpr std::int64_t gates = 3, x_slab = 0, h_slab = 1;
+  static constexpr std::int64_t x_order[] = {2, 0, 1}, h_order[] = {0, 1, 2};
+  static constexpr bool keeps_gates = true, has_cells = false;
+};
+
+/// One vector of units of one row: where its slabs begin, and how far they are apart.
+template <class T>
+struct Unit {
+  T* gates;
+  std::int64_t slab;
+};
+
+/// Forward, from sums to gates in place. h is the state before; of an LSTM, c before on entry and after on return.
+template <RecurrentKind kind, class D, class T = hn::TFromD<D>, class V = hn::Vec<D>>
+HWY_INLINE V cell_forward(D d, Unit<T> unit, bool relu, V h, V& c) {
+  auto sum = [&](std::int64_t s) { return hn::LoadU(d, unit.gates + s * unit.slab); };
+  [[maybe_unused]] auto keep = [&](std::int64_t s, V v) { hn::StoreU(v, d, unit.gates + s * unit.slab); };
+  if constexpr (kind == RecurrentKind::LSTM) {
+    const V i = Sigmoid(d, sum(0)), f = Sigmoid(d, sum(1)), g = Tanh(d, sum(2)), o = Sigmoid(d, sum(3));
+    keep(0, i), keep(1, f), keep(2, g), keep(3, o);
+    c = hn::MulAdd(f, c, hn::Mul(i, g));
+    return hn::Mul(o, Tanh(d, c));
+  } else if constexpr (kind == RecurrentKind::GRU) {
+    const V r = Sigmoid(d, sum(1)), z = Sigmoid(d, sum(2)), n = Tanh(d, hn::MulAdd(r, sum(3), sum(0)));
+    keep(0, n), keep(1, r), keep(2, z);
+    return hn::MulAdd(z, hn::Sub(h, n), n);
+  } else {
+    const V a = sum(0);
+    return relu ? hn::IfThenZeroElse(hn::Le(a, hn::Zero(d)), a) : Tanh(d, a);  // NaN stays
+  }
+}
+
+/// Backward, from dh to the gradients of the sums, which go to `grad`. `before` is c or h of the step before, `now` c
+/// or h of this one. dc is that of the step after on entry, of the step before on return; of a GRU, what is left of dh.
+template <RecurrentKind kind, class D, class T = hn::TFromD<D>, class V = hn::Vec<D>>
+HWY_INLINE void cell_backward(D d, Unit<const T> unit, bool relu, T* grad, V dh, V before, V now, V& dc) {
+  [[maybe_unused]] auto gate = [&](std::int64_t s) { return hn::LoadU(d, unit.gates + s * unit.slab); };
+  auto give = [&](std::int64_t s, V v) { hn::StoreU(v, d, grad + s * unit.slab); };
+  [[maybe_unused]] const V one = hn::Set(d, T{1});
+  [[maybe_unused]] auto through_sigmoid = [&](V y) { return hn::NegMulAdd(y, y, y); };  // y (1 − y)
+  [[maybe_unused]] auto through_tanh = [&](V y) { return hn::NegMulAdd(y, y, one); };   // 1 − y²
+  if constexpr (kind == RecurrentKind::LSTM) {
+    const V i = gate(0), f = gate(1), g = gate(2), o = gate(3), t = Tanh(d, now);
+    dc = hn::MulAdd(hn::Mul(dh, o), through_tanh(t), dc);
+    give(0, hn::Mul(hn::Mul(dc, g), through_sigmoid(i)));
+    give(1, hn::Mul(hn::Mul(dc, before), through_sigmoid(f)));
+    give(2, hn::Mul(hn::Mul(dc, i), through_tanh(g)));
+    give(3, hn::Mul(hn::Mul(dh, t), through_sigmoid(o)));
+    dc = hn::Mul(dc, f);
+  } else if constexpr (kind == RecurrentKind::GRU) {
+    const V n = gate(0), r = gate(1), z = gate(2), m = gate(3);
+    const V dn = hn::Mul(hn::NegMulAdd(dh, z, dh), through_tanh(n));
+    give(0, dn);
+    give(1, hn::Mul(hn::Mul(dn, m), through_sigmoid(r)));
+    give(2, hn::Mul(hn::Mul(dh, hn::Sub(before, n)), through_sigmoid(z)));
+    give(3, hn::Mul(dn, r));
+    dc = hn::Mul(dh, z);
+  } else {
+    give(0, relu ? hn::IfThenElseZero(hn::Gt(now, hn::Zero(d)), dh) : hn::Mul(dh, through_tanh(now)));
+  }
+}
+
+}  // namespace unroll::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif

@@ -1,0 +1,273 @@
+// A layer in one direction, forward: the products with x of some steps at once, then step by step the products with h
+// and at once what the cell does with the sums.
+#if defined(UNROLL_RECURRENT_FORWARD_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef UNROLL_RECURRENT_FORWARD_INL_H
+#undef UNROLL_RECURRENT_FORWARD_INL_H
+#else
+#define UNROLL_RECURRENT_FORWARD_INL_H
+#endif
+
+#include <unroll/core/kernels/product-inl.h>
+#include <unroll/core/kernels/recurrent_cells-inl.h>
+#include <unroll/core/kernels/scratch.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace unroll::kernels::HWY_NAMESPACE {
+
+template <RecurrentKind kind, class T>
+class Forward {
+  using L = Layout<kind>;
+  using D = Full<T>;
+  using V = hn::Vec<D>;
+
+ public:
+  Forward(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
+          const RecurrentOutputs<T>& out)
+      : s_(sizes), steps_(steps), in_(in), out_(out), plan_(plan_threads<T>(sizes, steps)) {}
+
+  void run() {
+    pack();
+    const std::int64_t per_chunk = std::max<std::int64_t>(
+        1, caches().l2 / 2 * plan_.parts / (steps_.batch * gate_row_ * static_cast<std::int64_t>(sizeof(T)) + 1));
+    const bool keep = L::keeps_gates && out_.gates != nullptr;
+    if (!keep) chunk_ = Scratch<T>(std::min(per_chunk, steps_.steps) * steps_.batch * gate_row_);
+    for (std::int64_t k = 0; k < steps_.steps; k += per_chunk) {
+      const std::int64_t end = std::min(steps_.steps, k + per_chunk);
+      const std::int64_t t0 = std::min(steps_.at(k), steps_.at(end - 1)),
+                         t1 = std::max(steps_.at(k), steps_.at(end - 1));
+      const std::int64_t first = steps_.first(t0), last = steps_.first(t1) + steps_.rows(t1);
+      gates_ = keep ? out_.gates : chunk_.data() - first * gate_row_;
+      parallel(plan_.all_parts, [&](std::int64_t i) {
+        FlushDenormals flush;
+        project(first + (last - first) * i / plan_.all_parts, first + (last - first) * (i + 1) / plan_.all_parts);
+      });
+      recur(k, end);
+    }
+    // Sequences of no steps end as they begin.
+    for (std::int64_t n = steps_.rows(0); n < steps_.batch; ++n) {
+      give_state(in_.h0, s_.output(), n, out_.h_n);
+      if (L::has_cells) give_state(in_.c0, s_.hidden, n, out_.c_n);
+    }
+  }
+
+ private:
+  // -- Panels: of G > 1 gates, all of one vector of units; else four vectors of units.
+  static constexpr std::int64_t kUnits = L::gates > 1 ? 1 : kPanel;
+  std::int64_t group_width(std::int64_t u) const { return std::min(kUnits, unit_vectors_ - u * kUnits); }
+  std::int64_t group_vectors(std::int64_t u) const { return L::gates > 1 ? L::gates : group_width(u); }
+  std::int64_t group_stride() const { return L::gates > 1 ? slab_ : lanes_; }
+
+  void pack_weights(const T* w, std::int64_t depth, const std::int64_t* order, T* panels) const {
+    parallel(plan_.all_parts, [&](std::int64_t part) {
+      for (std::int64_t u = groups_ * part / plan_.all_parts; u < groups_ * (part + 1) / plan_.all_parts; ++u)
+        for (std::int64_t j = 0; j < group_vectors(u); ++j) {
+          const std::int64_t unit = (u * kUnits + (L::gates > 1 ? 0 : j)) * lanes_;
+          const std::int64_t block = L::gates > 1 ? order[j] : 0;
+          pack_transposed(D(), w + (block * s_.hidden + unit) * depth, depth, s_.hidden - unit, depth,
+                          panels + u * kUnits * L::gates * lanes_ * depth + j * lanes_, group_vectors(u) * lanes_);
+        }
+    });
+  }
+
+  void pack() {
+    ih_ = Scratch<T>(unit_vectors_ * L::gates * lanes_ * s_.input);
+    hh_ = Scratch<T>(unit_vectors_ * L::gates * lanes_ * s_.output());
+    pack_weights(in_.ih, s_.input, L::x_order, ih_.data());
+    if (steps_.steps > 1 || in_.h0 != nullptr) pack_weights(in_.hh, s_.output(), L::h_order, hh_.data());
+    if (in_.bias_ih != nullptr || in_.bias_hh != nullptr) pack_bias();
+    if (s_.projected > 0) {
+      hr_ = Scratch<T>(out_vectors_ * lanes_ * s_.hidden);
+      for (std::int64_t p = 0; p < out_vectors_; ++p) {
+        const std::int64_t at = p % kPanel, width = std::min(kPanel, out_vectors_ - (p - at));
+        pack_transposed(D(), in_.hr + p * lanes_ * s_.hidden, s_.hidden, s_.projected - p * lanes_, s_.hidden,
+                        hr_.data() + (p - at) * lanes_ * s_.hidden + at * lanes_, width * lanes_);
+      }
+      if (out_.unprojected == nullptr) unprojected_ = Scratch<T>(steps_.batch * slab_);
+    }
+    const std::int64_t h_size = steps_.batch * h_row_;
+    h_ = Scratch<T>(2 * h_size);
+    h_.zero();
+    state_[0] = h_.data();
+    state_[1] = h_.data() + h_size;
+    if (L::has_cells) c_ = Scratch<T>(steps_.batch * slab_);
+  }
+
+  // The bias of each panel of x, in its order; behind them, of a GRU, that of m.
+  void pack_bias() {
+    bias_ = Scratch<T>((L::gates + 1) * slab_);
+    bias_.zero();
+    for (std::int64_t g = 0; g < L::gates; ++g)
+      for (std::int64_t h = 0; h < s_.hidden; ++h) {
+        const std::int64_t from = L::x_order[g] * s_.hidden + h;
+        T sum = in_.bias_ih != nullptr ? in_.bias_ih[from] : T{0};
+        const bool apart = kind == RecurrentKind::GRU && g == 0;
+        if (in_.bias_hh != nullptr && !apart) sum += in_.bias_hh[from];
+        const std::int64_t vector = h / lanes_;
+        bias_.data()[L::gates > 1 ? (vector * L::gates + g) * lanes_ + h % lanes_ : h] = sum;
+        if (apart && in_.bias_hh != nullptr) bias_.data()[L::gates * slab_ + h] = in_.bias_hh[from];
+      }
+  }
+
+  // Rows [first, last) of what x adds to the sums.
+  void project(std::int64_t first, std::int64_t last) const {
+    const Left<T> a{in_.x, s_.input, 1, s_.input};
+    for (std::int64_t u = 0; u < groups_; ++u)
+      panel_product(D(), a, first, last, ih_.data() + u * kUnits * L::gates * lanes_ * s_.input, group_vectors(u),
+                    gates_ + L::x_slab * slab_ + u * kUnits * lanes_, gate_row_, group_stride(),
+                    Begin<T>{.bias = bias_.data() != nullptr ? bias_.data() + u * kUnits * L::gates * lanes_ : nullptr},
+                    [](std::int64_t, std::int64_t) {});
+    if (kind == RecurrentKind::GRU)
+      for (std::int64_t r = first; r < last; ++r)
+        for (std::int64_t h = 0; h < unit_vectors_ * lanes_; h += lanes_)
+          hn::StoreU(bias_.data() != nullptr ? hn::LoadU(D(), bias_.data() + L::gates * slab_ + h) : hn::Zero(D()), D(),
+                     gates_ + r * gate_row_ + 3 * slab_ + h);
+  }
+
+  static void give_state(const T* from, std::int64_t width, std::int64_t n, T* to) {
+    if (from != nullptr)
+      std::copy_n(from + n * width, width, to + n * width);
+    else
+      std::fill_n(to + n * width, width, T{0});
+  }
+
+  // -- The recurrence
+
+  void recur(std::int64_t k0, std::int64_t k1) {
+    if (plan_.parts == 1 || plan_.by_rows) {
+      parallel(plan_.parts, [&](std::int64_t i) {
+        FlushDenormals flush;
+        const std::int64_t n0 = steps_.batch * i / plan_.parts, n1 = steps_.batch * (i + 1) / plan_.parts;
+        for (std::int64_t k = k0; k < k1; ++k) {
+          join(k, n0, n1);
+          step(k, n0, n1, 0, groups_);
+          if (s_.projected > 0) project_output(k, n0, n1, 0, out_panels_);
+          leave(k, n0, n1);
+        }
+      });
+      return;
+    }
+    for (std::int64_t k = k0; k < k1; ++k) {
+      join(k, 0, steps_.batch);
+      parallel(plan_.parts, [&](std::int64_t i) {
+        FlushDenormals flush;
+        step(k, 0, steps_.batch, groups_ * i / plan_.parts, groups_ * (i + 1) / plan_.parts);
+      });
+      if (s_.projected > 0)
+        parallel(plan_.parts, [&](std::int64_t i) {
+          FlushDenormals flush;
+          project_output(k, 0, steps_.batch, out_panels_ * i / plan_.parts, out_panels_ * (i + 1) / plan_.parts);
+        });
+      leave(k, 0, steps_.batch);
+    }
+  }
+
+  T* before(std::int64_t k) const { return state_[k % 2]; }
+  T* after(std::int64_t k) const { return state_[(k + 1) % 2]; }
+
+  // Rows of [n0, n1) whose first step is the k-th take up their initial state.
+  void join(std::int64_t k, std::int64_t n0, std::int64_t n1) {
+    n0 = std::max(n0, steps_.continued(k)), n1 = std::min(n1, steps_.rows(steps_.at(k)));
+    for (std::int64_t n = n0; n < n1; ++n) {
+      if (in_.h0 != nullptr) std::copy_n(in_.h0 + n * s_.output(), s_.output(), before(k) + n * h_row_);
+      if (!L::has_cells) continue;
+      T* c = c_.data() + n * slab_;
+      std::fill_n(c, slab_, T{0});
+      if (in_.c0 != nullptr) std::copy_n(in_.c0 + n * s_.hidden, s_.hidden, c);
+    }
+  }
+
+  // Rows of [n0, n1) whose last step was the k-th leave their final state.
+  void leave(std::int64_t k, std::int64_t n0, std::int64_t n1) const {
+    n0 = std::max(n0, k + 1 < steps_.steps ? steps_.continued(k + 1) : 0);
+    n1 = std::min(n1, steps_.rows(steps_.at(k)));
+    for (std::int64_t n = n0; n < n1; ++n) {
+      if (out_.h_n != nullptr) std::copy_n(after(k) + n * h_row_, s_.output(), out_.h_n + n * s_.output());
+      if (L::has_cells) std::copy_n(c_.data() + n * slab_, s_.hidden, out_.c_n + n * s_.hidden);
+    }
+  }
+
+  void step(std::int64_t k, std::int64_t n0, std::int64_t n1, std::int64_t u0, std::int64_t u1) {
+    const std::int64_t t = steps_.at(k), row = steps_.first(t);
+    n1 = std::min(n1, steps_.rows(t));
+    if (n0 >= n1) return;
+    T* gates = gates_ + row * gate_row_;
+    const Left<T> a{before(k), h_row_, 1, s_.output()};
+    const bool from_zero = in_.h0 == nullptr && steps_.continued(k) == 0;
+    for (std::int64_t u = u0; u < u1; ++u) {
+      auto cell = [&](std::int64_t n, std::int64_t count) { cells(k, row, n, n + count, u); };
+      if (from_zero)
+        cell(n0, n1 - n0);
+      else
+        panel_product(D(), a, n0, n1, hh_.data() + u * kUnits * L::gates * lanes_ * s_.output(), group_vectors(u),
+                      gates + L::h_slab * slab_ + u * kUnits * lanes_, gate_row_, group_stride(), Begin<T>{.add = true},
+                      cell);
+    }
+  }
+
+  // The cell in rows [n0, n1) of the k-th step, which begins at `row`, and the units of group u.
+  HWY_NOINLINE void cells(std::int64_t k, std::int64_t row, std::int64_t n0, std::int64_t n1, std::int64_t u) {
+    const D d;
+    const bool projects = s_.projected > 0;
+    for (std::int64_t w = 0; w < group_width(u); ++w) {
+      const std::int64_t unit = (u * kUnits + w) * lanes_, left = s_.hidden - unit;
+      for (std::int64_t n = n0; n < n1; ++n) {
+        const Unit<T> gates{gates_ + (row + n) * gate_row_ + unit, slab_};
+        V h_before = hn::Zero(d), c = h_before;
+        if constexpr (kind == RecurrentKind::GRU) h_before = hn::LoadU(d, before(k) + n * h_row_ + unit);
+        if constexpr (L::has_cells) c = hn::LoadU(d, c_.data() + n * slab_ + unit);
+        const V h = cell_forward<kind>(d, gates, s_.relu, h_before, c);
+        if constexpr (L::has_cells) {
+          hn::StoreU(c, d, c_.data() + n * slab_ + unit);
+          if (out_.cells != nullptr) hn::StoreU(c, d, out_.cells + (row + n) * slab_ + unit);
+        }
+        if (projects) {
+          hn::StoreU(h, d, unprojected(row, n) + unit);
+        } else {
+          hn::StoreU(h, d, after(k) + n * h_row_ + unit);
+          store_part(h, d, out_.y + (row + n) * out_.y_row + unit, left);
+        }
+      }
+    }
+  }
+
+  T* unprojected(std::int64_t row, std::int64_t n) const {
+    return out_.unprojected != nullptr ? out_.unprojected + (row + n) * slab_ : unprojected_.data() + n * slab_;
+  }
+
+  // h = W_hr (o · tanh c), panels [p0, p1) of it.
+  void project_output(std::int64_t k, std::int64_t n0, std::int64_t n1, std::int64_t p0, std::int64_t p1) {
+    const std::int64_t t = steps_.at(k), row = steps_.first(t);
+    n1 = std::min(n1, steps_.rows(t));
+    if (n0 >= n1) return;
+    const Left<T> a{unprojected(row, 0), slab_, 1, s_.hidden};
+    for (std::int64_t p = p0; p < p1; ++p) {
+      const std::int64_t at = p * kPanel * lanes_, width = std::min(kPanel, out_vectors_ - p * kPanel);
+      panel_product(D(), a, n0, n1, hr_.data() + at * s_.hidden, width, after(k) + at, h_row_, lanes_, Begin<T>{},
+                    [&](std::int64_t first, std::int64_t count) {
+                      for (std::int64_t n = first; n < first + count; ++n)
+                        std::copy_n(after(k) + n * h_row_ + at, std::min(width * lanes_, s_.projected - at),
+                                    out_.y + (row + n) * out_.y_row + at);
+                    });
+    }
+  }
+
+  const RecurrentSizes& s_;
+  const RecurrentSteps& steps_;
+  const RecurrentInputs<T>& in_;
+  const RecurrentOutputs<T>& out_;
+  const ThreadPlan plan_;
+  const std::int64_t lanes_ = static_cast<std::int64_t>(hn::Lanes(D()));
+  const std::int64_t slab_ = pad<T>(s_.hidden), gate_row_ = unroll::kernels::gate_row<T>(s_);
+  const std::int64_t h_row_ = padded_row<T>(s_.output());
+  const std::int64_t unit_vectors_ = (s_.hidden + lanes_ - 1) / lanes_;
+  const std::int64_t groups_ = (unit_vectors_ + kUnits - 1) / kUnits;
+  const std::int64_t out_vectors_ = (s_.output() + lanes_ - 1) / lanes_;
+  const std::int64_t out_panels_ = (out_vectors_ + kPanel - 1) / kPanel;
+  Scratch<T> ih_, hh_, hr_, bias_, h_, c_, chunk_, unprojected_;
+  T* state_[2] = {};
+  T* gates_ = nullptr;  // of row 0
+};
+
+}  // namespace unroll::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif

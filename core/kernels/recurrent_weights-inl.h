@@ -1,0 +1,156 @@
+// Gradients of weights and biases: products over all rows of all steps, some hundred rows at a time.
+#if defined(UNROLL_RECURRENT_WEIGHTS_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef UNROLL_RECURRENT_WEIGHTS_INL_H
+#undef UNROLL_RECURRENT_WEIGHTS_INL_H
+#else
+#define UNROLL_RECURRENT_WEIGHTS_INL_H
+#endif
+
+#include <unroll/core/kernels/product-inl.h>
+#include <unroll/core/kernels/recurrent_cells-inl.h>
+#include <unroll/core/kernels/scratch.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace unroll::kernels::HWY_NAMESPACE {
+
+/// Some columns of some rows of dG as the tiles of dW read them: block after block of up to kRows columns, in each k
+/// after k. Where they lie, one line of the cache would be fetched for six numbers; who reads them only once or twice
+/// does not pack.
+template <class T>
+class PackedColumns {
+ public:
+  void take(const T* grads, std::int64_t row, std::int64_t deep, std::int64_t columns, bool pack) {
+    grads_ = grads, row_ = row, deep_ = deep, packed_ = pack;
+    if (pack) this->pack(columns);
+  }
+  std::int64_t deep() const { return deep_; }
+  /// The block that begins with column m.
+  Left<T> block(std::int64_t m, std::int64_t count) const {
+    return packed_ ? Left<T>{data_.data() + m * deep_, 1, count, deep_} : Left<T>{grads_ + m, 1, row_, deep_};
+  }
+
+ private:
+  void pack(std::int64_t columns) {
+    const std::int64_t deep = deep_, row = row_;
+    if (deep * columns > capacity_) data_ = Scratch<T>(capacity_ = deep * columns);
+    for_row_blocks(0, columns, [&](std::int64_t m, std::int64_t count) {
+      T* to = data_.data() + m * deep;
+      const T* from = grads_ + m;
+      if (count == kRows)
+        for (std::int64_t k = 0; k < deep; ++k, from += row, to += kRows) std::memcpy(to, from, kRows * sizeof(T));
+      else
+        for (std::int64_t k = 0; k < deep; ++k, from += row, to += count) std::copy_n(from, count, to);
+    });
+  }
+  const T* grads_ = nullptr;
+  std::int64_t row_ = 0, deep_ = 0, capacity_ = 0;
+  bool packed_ = false;
+  Scratch<T> data_;
+};
+
+/// dW = dGᵀ B for rows [m0, m1) of each of `blocks` blocks of rows of W: W (blocks · height, columns), B (R, columns).
+/// Without W it does nothing.
+template <class T>
+class WeightGradient {
+  using D = Full<T>;
+
+ public:
+  WeightGradient() = default;
+  WeightGradient(T* w, std::int64_t columns, std::int64_t height, std::int64_t blocks, std::int64_t m0, std::int64_t m1)
+      : w_(w), columns_(columns), height_(height), blocks_(blocks), m0_(m0), m1_(m1),
+        lanes_(static_cast<std::int64_t>(hn::Lanes(D()))), vectors_((columns + lanes_ - 1) / lanes_),
+        direct_(columns / (kPanel * lanes_)) {
+    // The last panel is wider than what is left of W: it is summed apart.
+    const std::int64_t rest = vectors_ - direct_ * kPanel;
+    if (rest > 0) rest_ = Scratch<T>(blocks * (m1 - m0) * rest * lanes_);
+  }
+
+  /// Takes rows [r0, r1) of B.
+  template <class Rows>
+  void pack(Rows&& row, std::int64_t r0, std::int64_t r1) {
+    if (w_ == nullptr) return;
+    const std::int64_t deep = r1 - r0;
+    if (deep > capacity_) panels_ = Scratch<T>(vectors_ * lanes_ * (capacity_ = deep));
+    for (std::int64_t r = r0; r < r1; ++r) {
+      const T* from = row(r);
+      for (std::int64_t v = 0; v < vectors_; ++v) {
+        const std::int64_t p = v / kPanel, wide = std::min(kPanel, vectors_ - p * kPanel), at = v * lanes_;
+        hn::StoreU(from == nullptr ? hn::Zero(D()) : load_part(D(), from + at, columns_ - at), D(),
+                   panels_.data() + p * kPanel * lanes_ * deep + ((r - r0) * wide + v % kPanel) * lanes_);
+      }
+    }
+  }
+
+  /// Adds what these rows bring to a block; `grads` are the block's columns [m0, m1) of theirs.
+  void add(const PackedColumns<T>& grads, std::int64_t block) {
+    if (w_ == nullptr) return;
+    const std::int64_t deep = grads.deep();
+    for (std::int64_t p = 0; p * kPanel < vectors_; ++p) {
+      const std::int64_t wide = std::min(kPanel, vectors_ - p * kPanel);
+      const bool direct = p < direct_;
+      T* c = direct ? w_ + (block * height_ + m0_) * columns_ + p * kPanel * lanes_
+                    : rest_.data() + block * (m1_ - m0_) * wide * lanes_;
+      const std::int64_t c_row = direct ? columns_ : wide * lanes_;
+      for_row_blocks(0, m1_ - m0_, [&](std::int64_t m, std::int64_t count) {
+        tile_of(D(), count, wide, grads.block(m, count), panels_.data() + p * kPanel * lanes_ * deep, c + m * c_row,
+                c_row, lanes_, Begin<T>{.add = (begun_ >> block & 1) != 0});
+      });
+    }
+    begun_ |= 1u << block;
+  }
+
+  void finish() {
+    if (w_ == nullptr) return;
+    for (std::int64_t g = 0; begun_ == 0 && g < blocks_; ++g)  // there was no row at all
+      std::fill_n(w_ + (g * height_ + m0_) * columns_, (m1_ - m0_) * columns_, T{0});
+    if (begun_ == 0) return;
+    const std::int64_t at = direct_ * kPanel * lanes_, wide = vectors_ * lanes_ - at;
+    for (std::int64_t g = 0; wide > 0 && g < blocks_; ++g)
+      for (std::int64_t m = 0; m < m1_ - m0_; ++m)
+        std::copy_n(rest_.data() + (g * (m1_ - m0_) + m) * wide, columns_ - at,
+                    w_ + (g * height_ + m0_ + m) * columns_ + at);
+  }
+
+ private:
+  T* w_ = nullptr;
+  std::int64_t columns_ = 0, height_ = 0, blocks_ = 0, m0_ = 0, m1_ = 0, lanes_ = 0, vectors_ = 0, direct_ = 0;
+  std::int64_t capacity_ = 0;
+  unsigned begun_ = 0;  // a bit a block
+  Scratch<T> rest_, panels_;
+};
+
+/// Sums of the gates' gradients over all rows, in the units [u0, u1) of each slab.
+template <class T>
+class BiasGradient {
+  using D = Full<T>;
+
+ public:
+  BiasGradient(std::int64_t slabs, std::int64_t u0, std::int64_t u1)
+      : slabs_(slabs), u0_(u0), u1_(u1), width_(pad<T>(u1 - u0)), sums_(slabs * width_) {
+    sums_.zero();
+  }
+  void add(const T* grads, std::int64_t row, std::int64_t slab, std::int64_t deep) {
+    const D d;
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+    for (std::int64_t s = 0; s < slabs_; ++s)
+      for (std::int64_t u = 0; u < u1_ - u0_; u += lanes) {
+        T* sum_at = sums_.data() + s * width_ + u;
+        auto sum = hn::LoadU(d, sum_at);
+        const T* from = grads + s * slab + u0_ + u;
+        for (std::int64_t r = 0; r < deep; ++r) sum = hn::Add(sum, hn::LoadU(d, from + r * row));
+        hn::StoreU(sum, d, sum_at);
+      }
+  }
+  /// One slab's sums to where the gradient of a block of the bias begins; nothing if that is null.
+  void copy(std::int64_t slab, T* bias) const {
+    if (bias != nullptr && slabs_ > 0) std::copy_n(sums_.data() + slab * width_, u1_ - u0_, bias + u0_);
+  }
+
+ private:
+  std::int64_t slabs_, u0_, u1_, width_;
+  Scratch<T> sums_;
+};
+
+}  // namespace unroll::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif

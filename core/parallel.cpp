@@ -1,0 +1,147 @@
+#include <cblas.h>
+#include <pthread.h>
+#include <unistd.h>
+#include <unroll/core/error.h>
+#include <unroll/core/parallel.h>
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+namespace unroll {
+namespace {
+
+// While it waits for what is about to come a thread spins for some ten microseconds: less than it takes to wake one,
+// and not enough to be in another program's way.
+constexpr int kSpins = 2000;
+
+inline void relax() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// One call of run_parts. Threads take the next part that nobody has taken; who takes what says nothing of the result.
+struct Job {
+  detail::Part part;
+  const void* context;
+  std::int64_t parts;
+  std::atomic<std::int64_t> next{0};
+  std::mutex mutex;
+  std::exception_ptr error;
+
+  void work() noexcept {
+    for (std::int64_t i = next.fetch_add(1, std::memory_order_relaxed); i < parts;
+         i = next.fetch_add(1, std::memory_order_relaxed))
+      try {
+        part(context, i);
+      } catch (...) {
+        std::scoped_lock lock(mutex);
+        if (!error) error = std::current_exception();
+      }
+  }
+};
+
+// Threads that are there for the whole life of the process, and sleep.
+class Pool {
+ public:
+  // Whether it could be had: somebody else may be using it.
+  bool run(Job& job, int threads) {
+    std::unique_lock use(in_use_, std::try_to_lock);
+    if (!use) return false;
+    grow(static_cast<std::size_t>(threads) - 1);
+    const std::size_t others = std::min(workers_.size(), static_cast<std::size_t>(threads) - 1);
+    for (std::size_t i = 0; i < others; ++i) {
+      workers_[i]->job.store(&job, std::memory_order_release);
+      workers_[i]->job.notify_one();
+    }
+    job.work();
+    for (std::size_t i = 0; i < others; ++i)
+      for (int spins = 0; workers_[i]->job.load(std::memory_order_acquire) != nullptr; ++spins)
+        spins < kSpins ? relax() : std::this_thread::yield();
+    return true;
+  }
+
+  static Pool& instance() {
+    static const bool once = [] {
+      instance_ = new Pool;  // never deleted: threads wait on it until the process is gone
+      pthread_atfork(nullptr, nullptr, [] { instance_ = new Pool; });  // a child has none of our threads
+      return true;
+    }();
+    static_cast<void>(once);
+    return *instance_;
+  }
+
+  inline static thread_local bool is_worker = false;
+
+ private:
+  struct Worker {
+    std::atomic<Job*> job{nullptr};  // its own to take, and null again when it has done its share
+
+    void wait() noexcept {
+      is_worker = true;
+      for (;;) {
+        for (int i = 0; i < kSpins && job.load(std::memory_order_relaxed) == nullptr; ++i) relax();
+        job.wait(nullptr, std::memory_order_acquire);
+        job.load(std::memory_order_acquire)->work();
+        job.store(nullptr, std::memory_order_release);
+      }
+    }
+  };
+
+  void grow(std::size_t threads) {
+    while (workers_.size() < threads) try {
+        workers_.push_back(std::make_unique<Worker>());
+        std::thread([worker = workers_.back().get()] { worker->wait(); }).detach();
+      } catch (const std::system_error&) {  // no thread to be had: those that are there do it
+        return workers_.pop_back();
+      }
+  }
+
+  inline static Pool* instance_ = nullptr;
+  std::mutex in_use_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+};
+
+int cores() noexcept { return std::max(1, static_cast<int>(std::thread::hardware_concurrency())); }
+
+std::atomic<int> the_threads{cores()};
+
+}  // namespace
+
+void set_num_threads(int threads) {
+  check<ValueError>(threads > 0, "set_num_threads: expected a positive number, got {}", threads);
+  the_threads.store(threads);
+  openblas_set_num_threads(threads);
+}
+
+int get_num_threads() noexcept { return the_threads.load(std::memory_order_relaxed); }
+
+namespace detail {
+void run_parts(std::int64_t parts, Part part, const void* context) {
+  Job job{part, context, parts, {}, {}, {}};
+  const auto threads = static_cast<int>(std::min<std::int64_t>(get_num_threads(), parts));
+  if (threads <= 1 || Pool::is_worker || !Pool::instance().run(job, threads)) job.work();
+  if (job.error) std::rethrow_exception(job.error);
+}
+}  // namespace detail
+
+const Caches& caches() noexcept {
+  static const Caches sizes = [] {
+    auto ask = [](int name, std::int64_t otherwise) {
+      const std::int64_t bytes = sysconf(name);
+      return bytes > 0 ? bytes : otherwise;
+    };
+    return Caches{ask(_SC_LEVEL1_DCACHE_SIZE, 32 << 10), ask(_SC_LEVEL2_CACHE_SIZE, 512 << 10)};
+  }();
+  return sizes;
+}
+
+}  // namespace unroll

@@ -1,0 +1,35 @@
+#pragma once
+#include <cstdint>
+
+#pragma GCC visibility push(default)
+namespace unroll {
+
+/// Lets the library use up to `threads` threads, this one included, for one thing at a time; for all threads of the
+/// process, and for OpenBLAS too. To begin with, as many as the machine has cores. No result depends on it. Raises
+/// ValueError unless threads > 0.
+void set_num_threads(int threads);
+int get_num_threads() noexcept;
+
+namespace detail {
+using Part = void (*)(const void* context, std::int64_t part);
+/// Calls part(context, i) for each i < parts, in several threads unless they are busy or this is one of them. The first
+/// exception is raised here when all have ended.
+void run_parts(std::int64_t parts, Part part, const void* context);
+}  // namespace detail
+
+/// Calls f(i) for each i < parts, maybe at the same time.
+template <class F>
+void parallel(std::int64_t parts, const F& f) {
+  if (parts == 1) return f(std::int64_t{0});
+  detail::run_parts(
+      parts, [](const void* context, std::int64_t part) { (*static_cast<const F*>(context))(part); }, &f);
+}
+
+/// Sizes in bytes of the first two levels of data cache of a core, as the system tells.
+struct Caches {
+  std::int64_t l1, l2;
+};
+const Caches& caches() noexcept;
+
+}  // namespace unroll
+#pragma GCC visibility pop

@@ -1,0 +1,313 @@
+#include <hwy/targets.h>
+#include <unroll/autograd/engine.h>
+#include <unroll/autograd/gradcheck.h>
+#include <unroll/core/parallel.h>
+#include <unroll/nn/packed_sequence.h>
+
+#include <cmath>
+#include <functional>
+
+#include "support/layers.h"
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+using namespace unroll;
+
+// The kernels of the recurrent layers against the same layers said with ops.
+namespace {
+
+using Tensors = std::vector<Tensor>;
+
+struct Case {
+  std::int64_t t = 3, n = 2, i = 3, h = 4, layers = 1, proj = 0;
+  bool bidirectional = false, bias = true, packed = false, states = true;
+  DType dtype = DType::Float64;
+};
+
+// A layer, and its arguments, as a function of nothing but the tensors that have gradients.
+struct Subject {
+  Tensors tensors;  // x, the states, the parameters
+  std::function<Tensors()> outputs;
+};
+
+template <class L, class Options>
+Subject subject(const Case& c) {
+  Options options;
+  options.num_layers = c.layers, options.bidirectional = c.bidirectional, options.bias = c.bias,
+  options.dtype = c.dtype;
+  if constexpr (requires { options.proj_size; }) options.proj_size = c.proj;
+  auto layer = std::make_shared<L>(c.i, c.h, options);
+  Subject s;
+  const std::int64_t lead = c.layers * (c.bidirectional ? 2 : 1), out = c.proj > 0 ? c.proj : c.h;
+  Tensor x = randn({c.t, c.n, c.i}, c.dtype).requires_grad_();
+  typename L::State state;
+  if (c.states) {
+    *nn::state_tensors(state)[0] = randn({lead, c.n, out}, c.dtype).requires_grad_();
+    if (nn::state_size<typename L::State> == 2)
+      *nn::state_tensors(state).back() = randn({lead, c.n, c.h}, c.dtype).requires_grad_();
+  }
+  s.tensors.push_back(x);
+  for (const Tensor* p : nn::state_tensors(state))
+    if (p->defined()) s.tensors.push_back(*p);
+  for (const Tensor& p : layer->parameters()) s.tensors.push_back(p);
+  std::vector<std::int64_t> lengths;  // falling evenly from T to 1
+  for (std::int64_t n = 0; n < c.n; ++n) lengths.push_back(std::max<std::int64_t>(1, c.t - n * c.t / c.n));
+  std::reverse(lengths.begin(), lengths.end());
+  s.outputs = [layer, x, state, lengths, packed = c.packed] {
+    Tensors all;
+    auto append = [&](const Tensor& output, const typename L::State& last) {
+      all.push_back(output);
+      for (const Tensor* p : nn::state_tensors(last)) all.push_back(*p);
+    };
+    if (packed) {
+      auto [output, last] = (*layer)(nn::pack_padded_sequence(x, lengths, {.enforce_sorted = false}), state);
+      append(output.data(), last);
+    } else {
+      auto [output, last] = (*layer)(x, state);
+      append(output, last);
+    }
+    return all;
+  };
+  return s;
+}
+
+enum class Kind { LSTM, GRU, Tanh, ReLU };
+constexpr Kind kKinds[] = {Kind::LSTM, Kind::GRU, Kind::Tanh, Kind::ReLU};
+struct ReluOptions : nn::RNNOptions {
+  ReluOptions() { nonlinearity = nn::Nonlinearity::ReLU; }
+};
+
+Subject subject(Kind kind, const Case& c) {
+  switch (kind) {
+    case Kind::LSTM:
+      return subject<nn::LSTM, nn::LSTMOptions>(c);
+    case Kind::GRU:
+      return subject<nn::GRU, nn::GRUOptions>(c);
+    case Kind::Tanh:
+      return subject<nn::RNN, nn::RNNOptions>(c);
+    case Kind::ReLU:
+      return subject<nn::RNN, ReluOptions>(c);
+  }
+  return {};
+}
+
+// Outputs, then the gradients of Σ v·outputs over those outputs that `used` has a bit for.
+Tensors values(const Subject& s, bool fused, unsigned used = ~0u) {
+  FusedMode mode(fused);
+  Tensors all = s.outputs(), chosen, cotangents;
+  Generator numbers;
+  for (std::size_t j = 0; j < all.size(); ++j) {
+    Tensor v = randn(all[j].shape(), all[j].dtype(), numbers);
+    if ((used >> j & 1) == 0) continue;
+    chosen.push_back(all[j]), cotangents.push_back(v);
+  }
+  Tensors dx = grad(chosen, s.tensors, {.grad_outputs = cotangents, .allow_unused = true});
+  for (std::size_t k = 0; k < dx.size(); ++k) all.push_back(dx[k].defined() ? dx[k] : zeros_like(s.tensors[k]));
+  return all;
+}
+
+// Of all elements, relative to the largest of its tensor (and 1).
+double distance(const Tensors& a, const Tensors& b) {
+  double worst = a.size() == b.size() ? 0 : HUGE_VAL;
+  for (std::size_t k = 0; k < std::min(a.size(), b.size()); ++k) {
+    const auto x = a[k].to(DType::Float64).to_vector<double>(), y = b[k].to(DType::Float64).to_vector<double>();
+    if (a[k].shape() != b[k].shape()) return HUGE_VAL;
+    double scale = 1, difference = 0;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      scale = std::max(scale, std::abs(y[i]));
+      difference = std::max(difference, std::isnan(x[i]) ? HUGE_VAL : std::abs(x[i] - y[i]));
+    }
+    worst = std::max(worst, difference / scale);
+  }
+  return worst;
+}
+
+bool same_bits(const Tensors& a, const Tensors& b) {
+  if (a.size() != b.size()) return false;
+  for (std::size_t k = 0; k < a.size(); ++k)
+    if (a[k].shape() != b[k].shape() || a[k].to_vector<float>() != b[k].to_vector<float>()) return false;
+  return true;
+}
+
+// Sizes around those of vectors, tiles and panels, and of nothing.
+const Case kCases[] = {{},
+                       {.t = 1, .n = 1, .i = 1, .h = 1},
+                       {.t = 4, .n = 1, .i = 8, .h = 8, .states = false},
+                       {.t = 2, .n = 7, .i = 5, .h = 17},
+                       {.t = 3, .n = 13, .i = 16, .h = 16, .states = false},
+                       {.t = 2, .n = 3, .i = 0, .h = 5},
+                       {.t = 2, .n = 0, .i = 3, .h = 5},
+                       {.t = 2, .n = 2, .i = 70, .h = 65},
+                       {.t = 3, .n = 2, .i = 3, .h = 4, .bias = false},
+                       {.t = 4, .n = 3, .i = 3, .h = 9, .layers = 2, .bidirectional = true},
+                       {.t = 5, .n = 4, .i = 3, .h = 6, .packed = true},
+                       {.t = 5, .n = 9, .i = 3, .h = 6, .layers = 2, .bidirectional = true, .packed = true},
+                       {.t = 5, .n = 4, .i = 3, .h = 6, .bidirectional = true, .packed = true, .states = false}};
+
+}  // namespace
+
+TEST_CASE("fused layers: outputs and all gradients are those of the equations") {
+  for (Kind kind : kKinds)
+    for (const Case& given : kCases)
+      for (DType dtype : {DType::Float64, DType::Float32}) {
+        Case c = given;
+        c.dtype = dtype;
+        const Subject s = subject(kind, c);
+        CAPTURE(static_cast<int>(kind));
+        CAPTURE(&given - kCases);
+        CHECK(distance(values(s, true), values(s, false)) < (dtype == DType::Float64 ? 1e-13 : 2e-5));
+      }
+}
+
+TEST_CASE("fused layers: a projected LSTM") {
+  for (Case c : kCases) {
+    if (c.h < 4) continue;
+    for (std::int64_t proj : {std::int64_t{1}, c.h - 1}) {
+      c.proj = proj;
+      const Subject s = subject(Kind::LSTM, c);
+      CHECK(distance(values(s, true), values(s, false)) < 1e-13);
+    }
+  }
+}
+
+TEST_CASE("fused layers: gradients of some outputs only, and for some inputs only") {
+  for (Kind kind : kKinds)
+    for (bool bidirectional : {false, true}) {
+      const Subject s = subject(kind, {.t = 3, .n = 3, .i = 3, .h = 5, .bidirectional = bidirectional});
+      for (unsigned used = 1; used < (kind == Kind::LSTM ? 8u : 4u); ++used)
+        CHECK(distance(values(s, true, used), values(s, false, used)) < 1e-13);
+      for (std::size_t only = 0; only < s.tensors.size(); ++only) {
+        for (std::size_t k = 0; k < s.tensors.size(); ++k) s.tensors[k].requires_grad_(k == only);
+        auto alone = [&](bool fused) {
+          FusedMode mode(fused);
+          return grad({sum(s.outputs()[0])}, {s.tensors[only]});
+        };
+        CHECK(distance(alone(true), alone(false)) < 1e-13);
+      }
+    }
+}
+
+TEST_CASE("fused layers: one direction's last state alone") {
+  const Subject s = subject(Kind::LSTM, {.t = 3, .n = 2, .i = 3, .h = 4, .bidirectional = true});
+  for (std::int64_t direction : {0, 1}) {
+    auto alone = [&](bool fused) {
+      FusedMode mode(fused);
+      Tensors dx = grad({sum(select(s.outputs()[1], 0, direction))}, s.tensors, {.allow_unused = true});
+      for (std::size_t k = 0; k < dx.size(); ++k)
+        if (!dx[k].defined()) dx[k] = zeros_like(s.tensors[k]);
+      return dx;
+    };
+    CHECK(distance(alone(true), alone(false)) < 1e-13);
+  }
+}
+
+TEST_CASE("fused layers: the graph can be kept, and differentiated again") {
+  for (Kind kind : {Kind::LSTM, Kind::GRU, Kind::Tanh}) {
+    const Subject s = subject(kind, {.t = 3, .n = 2, .i = 3, .h = 4, .dtype = DType::Float32});
+    Tensors y = s.outputs();
+    Tensor loss = sum(y[0] * y[0]);
+    const Tensors first = grad({loss}, s.tensors, {.retain_graph = true});
+    CHECK(same_bits(grad({loss}, s.tensors, {.retain_graph = true}), first));
+    CHECK(distance(grad({loss}, s.tensors, {.create_graph = true}), first) < 1e-5);
+    CHECK(same_bits(grad({loss}, s.tensors), first));
+    CHECK_THROWS_AS(grad({loss}, s.tensors), GradError);
+  }
+}
+
+TEST_CASE("fused layers: gradcheck of first and second order") {
+  for (Kind kind : {Kind::LSTM, Kind::GRU, Kind::Tanh}) {
+    const Subject s = subject(kind, {.t = 2, .n = 2, .i = 2, .h = 3, .bidirectional = true});
+    auto f = [&](const Tensors&) { return s.outputs(); };
+    CHECK(gradcheck(f, s.tensors));
+    CHECK(gradgradcheck(f, {s.tensors[0], s.tensors[1]}));
+  }
+}
+
+TEST_CASE("fused layers: a row of a batch has the bits of that row alone") {
+  for (Kind kind : kKinds) {
+    NoGrad no_grad;
+    const Subject s = subject(kind, {.t = 4, .n = 11, .i = 20, .h = 35, .states = false, .dtype = DType::Float32});
+    const Tensor all = s.outputs()[0].clone(), x = s.tensors[0].clone();
+    Tensors rows;
+    for (std::int64_t n = 0; n < 11; ++n) {
+      // The same row in every place: whatever tile it falls into, the result is the same.
+      s.tensors[0].copy_(expand(narrow(x, 1, n, 1), x.shape()));
+      const Tensor same = s.outputs()[0];
+      for (std::int64_t m : {0, 5, 6, 10}) CHECK(same_bits({narrow(same, 1, m, 1)}, {narrow(all, 1, n, 1)}));
+    }
+  }
+}
+
+TEST_CASE("fused layers: the number of threads changes no bit") {
+  const int before = get_num_threads();
+  for (Kind kind : kKinds)
+    for (const Case& c : {Case{.t = 6, .n = 13, .i = 40, .h = 70, .bidirectional = true, .dtype = DType::Float32},
+                          Case{.t = 3, .n = 64, .i = 33, .h = 400, .states = false, .dtype = DType::Float32},
+                          Case{.t = 40, .n = 1, .i = 64, .h = 100, .dtype = DType::Float32},
+                          Case{.t = 9, .n = 16, .i = 40, .h = 70, .packed = true, .dtype = DType::Float32}}) {
+      const Subject s = subject(kind, c);
+      set_num_threads(1);
+      const Tensors one = values(s, true);
+      for (int threads : {2, 3}) {
+        set_num_threads(threads);
+        CHECK(same_bits(values(s, true), one));
+      }
+      set_num_threads(before);
+    }
+}
+
+TEST_CASE("fused layers: every instruction set of this CPU") {
+  for (std::int64_t target : {HWY_SCALAR, HWY_SSE4, HWY_AVX2, HWY_AVX3}) {
+    if ((hwy::SupportedTargets() & target) == 0) continue;
+    hwy::SetSupportedTargetsForTest(target | HWY_SCALAR);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    for (Kind kind : kKinds)
+      for (Case c : kCases)
+        for (DType dtype : {DType::Float64, DType::Float32}) {
+          c.dtype = dtype;
+          const Subject s = subject(kind, c);
+          CAPTURE(target);
+          CHECK(distance(values(s, true), values(s, false)) < (dtype == DType::Float64 ? 1e-13 : 2e-5));
+        }
+    hwy::SetSupportedTargetsForTest(0);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  }
+}
+
+TEST_CASE("fused layers: a NaN reaches what depends on it, and nothing else") {
+  for (Kind kind : kKinds) {
+    NoGrad no_grad;
+    const Subject s = subject(kind, {.t = 3, .n = 4, .i = 3, .h = 5, .dtype = DType::Float32});
+    narrow(narrow(s.tensors[0], 0, 1, 1), 1, 2, 1).fill_(NAN);
+    const Tensor y = s.outputs()[0];
+    for (std::int64_t t = 0; t < 3; ++t)
+      for (std::int64_t n = 0; n < 4; ++n)
+        for (float v : select(select(y, 0, t), 0, n).to_vector<float>()) CHECK(std::isnan(v) == (t >= 1 && n == 2));
+  }
+}
+
+#if defined(__x86_64__)
+TEST_CASE("fused layers: the host's floating-point mode is as it was, and denormals are zeros inside") {
+  const unsigned mode = _mm_getcsr() & ~0x3fu;  // without the flags of what happened
+  const Subject s = subject(Kind::Tanh, {.t = 2, .n = 1, .i = 1, .h = 1, .bias = false, .dtype = DType::Float32});
+  NoGrad no_grad;
+  for (const Tensor& x : s.tensors) x.fill_(1e-20);  // the product is denormal
+  s.tensors[1].fill_(0);
+  CHECK(s.outputs()[0].to_vector<float>()[0] == 0);
+  CHECK((_mm_getcsr() & ~0x3fu) == mode);
+}
+#endif
+
+TEST_CASE("fused layers: what is compared here would be noticed") {
+  const Subject s = subject(Kind::LSTM, {.t = 3, .n = 2, .i = 3, .h = 4});
+  Tensors right = values(s, true);
+  for (std::size_t k = 0; k < right.size(); ++k) {
+    Tensors wrong = right;
+    wrong[k] = right[k].detach().clone();
+    view(wrong[k], {-1}).detach();
+    narrow(view(wrong[k], {-1}), 0, 0, 1).add_(1e-9);
+    CHECK(distance(wrong, right) > 1e-13);
+  }
+}
