@@ -27,11 +27,27 @@ HWY_INLINE V Polynomial(D d, V x, T first, C... rest) {
     return hn::MulAdd(Polynomial(d, x, rest...), x, hn::Set(d, first));
 }
 
-// The lesser of x and bound. Min of a NaN is the other operand on some targets; here it is the NaN.
+// x cut off at a bound; a NaN stays. Of Min and Max, x86 defines that a NaN gives the second operand. Elsewhere it may
+// be the other one.
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V AtMost(D d, V x, double bound) {
+  return hn::Min(Number(d, bound), x);
+}
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V AtLeast(D d, V x, double bound) {
+  return hn::Max(Number(d, bound), x);
+}
+#else
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V AtMost(D d, V x, double bound) {
   return hn::IfThenElse(hn::Gt(x, Number(d, bound)), Number(d, bound), x);
 }
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V AtLeast(D d, V x, double bound) {
+  return hn::IfThenElse(hn::Lt(x, Number(d, bound)), Number(d, bound), x);
+}
+#endif
 
 // Beyond these, e^−x is 0 and e^x infinite.
 template <class T>
@@ -64,33 +80,10 @@ HWY_INLINE V ScaledExp(D d, V x, V shift) {
   return hn::Mul(hn::Add(hn::MulAdd(hn::Mul(r, r), q, r), Number(d, 1)), scale);
 }
 
-// 1 / x for x ≥ 1, to an ulp or two. On AVX-512 a division takes as long as 30 other operations, an estimate that a
-// step of Newton's method improves as long as 6.
-template <class D, class V = hn::Vec<D>>
-HWY_INLINE V Reciprocal(D d, V x) {
-  const V one = Number(d, 1);
-#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
-  if constexpr (sizeof(hn::TFromD<D>) == 4) {
-    const V y = hn::ApproximateReciprocal(x);
-    return hn::MulAdd(y, hn::NegMulAdd(x, y, one), y);
-  }
-#endif
-  return hn::Div(one, x);
-}
-
-// a / x for x ≥ 1, to half an ulp and little more where there is fused multiply-add. `rest` is what rounding x left
-// out.
-template <class D, class V = hn::Vec<D>>
-HWY_INLINE V Quotient(D d, V a, V x, V rest) {
-  const V y = Reciprocal(d, x), q = hn::Mul(a, y);
-  return hn::MulAdd(hn::NegMulAdd(q, rest, hn::NegMulAdd(q, x, a)), y, q);
-}
-
 /// e^x for x ≤ 0, down to the smallest denormal number.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V ExpOfNegative(D d, V x) {
-  const V lowest = Number(d, kExpLowest<hn::TFromD<D>>);
-  const V e = ScaledExp(d, hn::IfThenElse(hn::Lt(x, lowest), lowest, x), Number(d, 64));
+  const V e = ScaledExp(d, AtLeast(d, x, kExpLowest<hn::TFromD<D>>), Number(d, 64));
   return hn::Mul(e, Number(d, 0x1p-64));
 }
 
@@ -99,19 +92,20 @@ HWY_INLINE V ExpOfNegative(D d, V x) {
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V Exp(D d, V x) {
   using T = hn::TFromD<D>;
-  const V lowest = Number(d, kExpLowest<T>);
-  x = AtMost(d, hn::IfThenElse(hn::Lt(x, lowest), lowest, x), kExpHighest<T>);
   const auto negative = hn::Lt(x, hn::Zero(d));
-  const V e = ScaledExp(d, x, hn::IfThenElse(negative, Number(d, 64), Number(d, -64)));
+  const V e = ScaledExp(d, AtMost(d, AtLeast(d, x, kExpLowest<T>), kExpHighest<T>),
+                        hn::IfThenElse(negative, Number(d, 64), Number(d, -64)));
   return hn::Mul(e, hn::IfThenElse(negative, Number(d, 0x1p-64), Number(d, 0x1p64)));
 }
 
-/// σ(x) = 1 / (1 + e^−x), computed as e^x / (1 + e^x) where x < 0: nothing overflows and no digit is lost.
+/// σ(x) = 1 / (1 + e^−x), computed as e^x / (1 + e^x) where x < 0: nothing overflows and no digit is lost. What
+/// rounding the sum leaves out is put back to three quarters: 1 / (1 + e) is between 1/2 and 1.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V Sigmoid(D d, V x) {
-  const V one = Number(d, 1), e = ExpOfNegative(d, hn::Neg(hn::Abs(x)));
-  const V sum = hn::Add(one, e), rest = hn::Sub(e, hn::Sub(sum, one));
-  return Quotient(d, hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one), sum, rest);
+  const V one = Number(d, 1), e = ExpOfNegative(d, hn::Neg(hn::Abs(x))), sum = hn::Add(one, e);
+  const V q = hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one), sum);
+  const V rest = hn::Sub(e, hn::Sub(sum, one));
+  return hn::NegMulAdd(hn::Mul(q, Number(d, 0.75)), rest, q);
 }
 
 /// tanh x = 1 − 2 / (1 + e^2x), odd to the bit; below tanh⁻¹ ½, where the difference would lose digits,
@@ -121,7 +115,7 @@ HWY_INLINE V Tanh(D d, V x) {
   constexpr bool kFloat = sizeof(hn::TFromD<D>) == 4;
   const V one = Number(d, 1), size = AtMost(d, hn::Abs(x), kFloat ? 10 : 20);
   const V e = ScaledExp(d, hn::Add(size, size), hn::Zero(d));
-  const V far = hn::Sub(one, Quotient(d, Number(d, 2), hn::Add(one, e), hn::Zero(d)));
+  const V far = hn::Sub(one, hn::Div(Number(d, 2), hn::Add(one, e)));
   const V square = hn::Mul(size, size);
   V p;
   if constexpr (kFloat)
