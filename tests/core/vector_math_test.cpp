@@ -72,7 +72,7 @@ TEST_CASE("vector math: exp, sigmoid and tanh are within 2 units in the last pla
   const std::vector<float> floats = sampled_floats();
   const std::vector<double> doubles = sampled_doubles();
   int targets = 0;
-  for_targets([&](const char* target) {
+  for_targets([&](const std::string& target) {
     CAPTURE(target);
     ++targets;
     auto check = [](const auto& functions, const auto& x) {
@@ -92,7 +92,7 @@ TEST_CASE("vector math: exp, sigmoid and tanh are within 2 units in the last pla
 }
 
 TEST_CASE("vector math: a row of any length is computed as element by element, and nothing beside it is touched") {
-  for_targets([&](const char* target) {
+  for_targets([&](const std::string& target) {
     CAPTURE(target);
     for (std::int64_t n = 0; n < 40; ++n)
       for (const Function<float>& f : functions<float>()) {
@@ -109,7 +109,7 @@ TEST_CASE("vector math: a row of any length is computed as element by element, a
 }
 
 TEST_CASE("vector math: tanh is odd to the bit") {
-  for_targets([&](const char*) {
+  for_targets([&](const std::string&) {
     for (float x : sampled_floats())
       if (!std::isnan(x)) CHECK(value(unroll::kernels::tanh<float>, -x) == -value(unroll::kernels::tanh<float>, x));
   });

@@ -11,7 +11,7 @@ int main() {
   constexpr std::uint64_t kBlock = 1 << 16;
   const std::vector<Function<float>> all = functions<float>();
   bool good = true;
-  for_targets([&](const char* target) {
+  for_targets([&](const std::string& target) {
     for (const Function<float>& f : all) {
       Worst<float> at;
       std::vector<float> x(kBlock);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -76,7 +77,7 @@ void for_targets(F f) {
   for (std::int64_t rest = all; rest != 0; rest &= rest - 1) {
     std::int64_t target = rest & -rest;
     Restore::choose(target);
-    f(hwy::TargetName(target));
+    f(std::string(hwy::TargetName(target)));
   }
 }
 
