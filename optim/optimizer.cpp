@@ -29,10 +29,9 @@ std::int64_t step_count(const char* op, std::int64_t index, const Tensor& step) 
 }  // namespace
 
 double ParamGroup::operator[](std::string_view name) const {
-  auto found = options.find(name);
-  if (found == options.end())  // names_of allocates, and update() must not fail
-    detail::fail<ValueError>("param_groups: no option '{}' among {}", name, names_of(options));
-  return found->second;
+  for (const auto& [key, value] : options)  // a handful: that lengths differ is seen sooner than which one is greater
+    if (key == name) return value;
+  detail::fail<ValueError>("param_groups: no option '{}' among {}", name, names_of(options));
 }
 
 double& ParamGroup::operator[](std::string_view name) {
