@@ -66,21 +66,20 @@ Worst<T> worst(const Function<T>& f, const std::vector<T>& x, Worst<T> so_far = 
   return so_far;
 }
 
-/// Calls f(name) with each of the CPU's instruction sets in turn.
+/// Calls f(name) with each of the CPU's instruction sets as the best there is, in turn. The library takes the next
+/// lower one where it was not compiled for it.
 template <class F>
 void for_targets(F f) {
   struct Restore {
-    ~Restore() { choose(0); }
-    static void choose(std::int64_t target) {
-      hwy::SetSupportedTargetsForTest(target);
+    ~Restore() { allow(0); }
+    static void allow(std::int64_t targets) {
+      hwy::SetSupportedTargetsForTest(targets);
       hwy::GetChosenTarget().DeInit();
     }
   } restore;
-  std::int64_t all = hwy::SupportedTargets();
-  for (std::int64_t rest = all; rest != 0; rest &= rest - 1) {
-    std::int64_t target = rest & -rest;
-    Restore::choose(target);
-    f(std::string(hwy::TargetName(target)));
+  for (std::int64_t targets = hwy::SupportedTargets(); targets != 0; targets &= targets - 1) {  // the best comes lowest
+    Restore::allow(targets);
+    f(std::string(hwy::TargetName(targets & -targets)));
   }
 }
 
