@@ -8,6 +8,7 @@ install(EXPORT unrollTargets NAMESPACE unroll:: DESTINATION ${package_dir})
 install(FILES unroll.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/unroll)
 foreach(folder IN LISTS folders)
   file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} ${folder}/*.h)
+  list(FILTER headers EXCLUDE REGEX "-inl\\.h$")  # vector code, which nobody else compiles
   foreach(header IN LISTS headers)
     cmake_path(GET header PARENT_PATH place)
     install(FILES ${header} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/unroll/${place})

@@ -1,4 +1,4 @@
-#include <unroll/core/kernels/mul_add.h>
+#include <unroll/core/kernels/optimizer.h>
 #include <unroll/optim/adam.h>
 
 #include <cmath>
@@ -55,37 +55,28 @@ bool Adam::extend(State& state, const ParamGroup& group, const Tensor& param) co
   return missing;
 }
 
-void Adam::update(Update& u) const {
-  const double beta1 = u.group["beta1"], beta2 = u.group["beta2"], lr = u.group["lr"],
-               weight_decay = u.group["weight_decay"];
-  const auto t = static_cast<double>(++u.state.step);
-  const double step_size = lr / (1 - std::pow(beta1, t)), correction = std::sqrt(1 - std::pow(beta2, t));
-  dispatch_float(name(), u.param.dtype(), [&]<class T>() {
-    const T b1 = static_cast<T>(beta1), c1 = static_cast<T>(1 - beta1), b2 = static_cast<T>(beta2),
-            c2 = static_cast<T>(1 - beta2);
-    const T rate = static_cast<T>(step_size), root = static_cast<T>(correction), eps = static_cast<T>(u.group["eps"]);
-    const T kept = decoupled_ ? static_cast<T>(1 - lr * weight_decay) : 1,
-            decay = decoupled_ ? 0 : static_cast<T>(weight_decay);
-    const T sign = u.group["maximize"] != 0 ? -1 : 1;
-    T *p = u.param.data<T>(), *m = u.state.tensors[kExpAvg].data<T>(), *v = u.state.tensors[kExpAvgSq].data<T>();
-    T* greatest = u.group["amsgrad"] != 0 ? u.state.tensors[kMaxExpAvgSq].data<T>() : nullptr;
-    const T* grad = u.grad.data<T>();
-    // A loop for each pair of options, since one that asks for them in each turn is not vectorised.
-    auto loop = [=, n = u.param.numel()](auto decays, auto amsgrad) {
-      for (std::int64_t i = 0; i < n; ++i) {
-        T g = sign * grad[i];
-        if constexpr (decays) g = kernels::mul_add(decay, p[i], g);
-        m[i] = kernels::mul_add(c1, g, b1 * m[i]);
-        v[i] = kernels::mul_add(c2 * g, g, b2 * v[i]);
-        T second = v[i];
-        if constexpr (amsgrad) second = greatest[i] = second < greatest[i] ? greatest[i] : second;
-        p[i] = kept * p[i] - rate * m[i] / (std::sqrt(second) / root + eps);
-      }
-    };
-    std::true_type yes;
-    std::false_type no;
-    decay != 0 ? greatest ? loop(yes, yes) : loop(yes, no) : greatest ? loop(no, yes) : loop(no, no);
-  });
+void Adam::update(const ParamGroup& group, std::span<Update> updates) const {
+  const double beta1 = group["beta1"], beta2 = group["beta2"], lr = group["lr"], eps = group["eps"],
+               weight_decay = group["weight_decay"];
+  const bool amsgrad = group["amsgrad"] != 0, maximize = group["maximize"] != 0;
+  for (Update& u : updates) {
+    const auto t = static_cast<double>(++u.state.step);
+    dispatch_float(name(), u.param.dtype(), [&]<class T>() {
+      const kernels::AdamStep<T> step = {.beta1 = static_cast<T>(beta1),
+                                         .kept1 = static_cast<T>(1 - beta1),
+                                         .beta2 = static_cast<T>(beta2),
+                                         .kept2 = static_cast<T>(1 - beta2),
+                                         .rate = static_cast<T>(lr / (1 - std::pow(beta1, t))),
+                                         .root = static_cast<T>(std::sqrt(1 - std::pow(beta2, t))),
+                                         .eps = static_cast<T>(eps),
+                                         .shrink = static_cast<T>(decoupled_ ? 1 - lr * weight_decay : 1),
+                                         .decay = static_cast<T>(decoupled_ ? 0 : weight_decay),
+                                         .sign = static_cast<T>(maximize ? -1 : 1)};
+      auto& [mean, square, greatest] = u.state.tensors;
+      kernels::adam<T>(u.param.data<T>(), mean.data<T>(), square.data<T>(), amsgrad ? greatest.data<T>() : nullptr,
+                       u.grad.data<T>(), u.param.numel(), step);
+    });
+  }
 }
 
 }  // namespace unroll::optim

@@ -32,7 +32,7 @@ class Adam : public Optimizer {
  private:
   void validate(const ParamGroup& group) const override;
   bool extend(State& state, const ParamGroup& group, const Tensor& param) const override;
-  void update(Update& u) const override;
+  void update(const ParamGroup& group, std::span<Update> updates) const override;
 
   bool decoupled_;  // decay the parameter instead of adding to the gradient
 };

@@ -1,4 +1,5 @@
 #include <unroll/autograd/node.h>
+#include <unroll/core/alloc.h>
 #include <unroll/core/kernels/copy.h>
 #include <unroll/optim/optimizer.h>
 
@@ -28,10 +29,9 @@ std::int64_t step_count(const char* op, std::int64_t index, const Tensor& step) 
 }  // namespace
 
 double ParamGroup::operator[](std::string_view name) const {
-  auto found = options.find(name);
-  if (found == options.end())  // names_of allocates, and update() must not fail
-    detail::fail<ValueError>("param_groups: no option '{}' among {}", name, names_of(options));
-  return found->second;
+  for (const auto& [key, value] : options)  // a handful: that lengths differ is seen sooner than which one is greater
+    if (key == name) return value;
+  detail::fail<ValueError>("param_groups: no option '{}' among {}", name, names_of(options));
 }
 
 double& ParamGroup::operator[](std::string_view name) {
@@ -77,10 +77,12 @@ void Optimizer::zero_grad(bool set_to_none) const {
 void Optimizer::step() {
   NoGrad no_grad;
   // All that can fail comes before anything moves, taking memory included.
-  std::vector<Update> updates;
-  std::vector<std::pair<const Tensor*, State*>> targets;
+  std::vector<Update, alloc::Allocator<Update>> updates;
+  std::vector<std::size_t, alloc::Allocator<std::size_t>> ends;  // of each group's updates
+  updates.reserve(state_.size());
+  ends.reserve(groups_.size());
   std::size_t index = 0;
-  for (const ParamGroup& group : groups_)
+  for (const ParamGroup& group : groups_) {
     for (const Tensor& param : group.params) {
       State& state = state_[index++];
       Tensor grad = param.grad();
@@ -97,18 +99,18 @@ void Optimizer::step() {
       };
       check_like("the gradient", grad);
       for (std::size_t k = 0; k < state_names_.size(); ++k) check_like(state_names_[k], state.tensors[k]);
-      State next = state;
-      bool first = extend(next, group, param);
-      updates.push_back({group, kernels::contiguous(param), kernels::contiguous(grad), std::move(next), first});
-      targets.emplace_back(&param, &state);
+      Update u{kernels::contiguous(param), kernels::contiguous(grad), state, false, param, state};
+      u.first = extend(u.state, group, param);
+      updates.push_back(std::move(u));
     }
-  for (std::size_t i = 0; i < updates.size(); ++i) {
-    auto [param, state] = targets[i];
-    Update& u = updates[i];
-    update(u);
-    if (!u.param.is_same(*param)) kernels::copy(*param, u.param);
-    kernels::wrote(*param, name_);
-    *state = std::move(u.state);
+    ends.push_back(updates.size());
+  }
+  for (std::size_t g = 0, begin = 0; g < ends.size(); begin = ends[g++])
+    update(groups_[g], std::span(updates).subspan(begin, ends[g] - begin));
+  for (Update& u : updates) {
+    if (!u.param.is_same(u.target)) kernels::copy(u.target, u.param);
+    kernels::wrote(u.target, name_);
+    u.kept = std::move(u.state);
   }
 }
 

@@ -81,10 +81,11 @@ class Optimizer {
   };
   /// One parameter's part of a step: all of it row-major.
   struct Update {
-    const ParamGroup& group;
     Tensor param, grad;
     State state;
-    bool first;  // extend() has added to the state
+    bool first;            // extend() has added to the state
+    const Tensor& target;  // where param and state go in the end
+    State& kept;
   };
 
   Optimizer(const char* name, std::vector<std::string> state_names, Options defaults);
@@ -95,8 +96,8 @@ class Optimizer {
   virtual void validate(const ParamGroup& group) const = 0;
   /// Adds to the state what these options need, as it is before the first step; returns whether anything was missing.
   virtual bool extend(State& state, const ParamGroup& group, const Tensor& param) const = 0;
-  /// Writes param and state, and cannot fail.
-  virtual void update(Update& u) const = 0;
+  /// Writes param and state of parameters of one group, and cannot fail.
+  virtual void update(const ParamGroup& group, std::span<Update> updates) const = 0;
 
  public:
   /// load_state_dict in two halves, for those who load several things or none.

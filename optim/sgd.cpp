@@ -1,4 +1,4 @@
-#include <unroll/core/kernels/mul_add.h>
+#include <unroll/core/kernels/optimizer.h>
 #include <unroll/optim/sgd.h>
 
 namespace unroll::optim {
@@ -31,38 +31,21 @@ bool SGD::extend(State& state, const ParamGroup& group, const Tensor& param) con
   return true;
 }
 
-void SGD::update(Update& u) const {
-  dispatch_float(name(), u.param.dtype(), [&]<class T>() {
-    auto option = [&](const char* key) { return static_cast<T>(u.group[key]); };
-    const T lr = option("lr"), momentum = option("momentum"), decay = option("weight_decay"),
-            sign = option("maximize") != 0 ? -1 : 1;
-    const T kept = static_cast<T>(1 - u.group["dampening"]);
-    const bool nesterov = option("nesterov") != 0;
-    T* p = u.param.data<T>();
-    const T* grad = u.grad.data<T>();
-    T* buffer = momentum != 0 ? u.state.tensors[0].data<T>() : nullptr;
-
-    // A loop for each way to go, since one that asks for the options in each turn is not vectorised.
-    auto move = [=, n = u.param.numel()](auto direction) {
-      auto loop = [=](auto decays) {
-        for (std::int64_t i = 0; i < n; ++i) {
-          T g = sign * grad[i];
-          if constexpr (decays) g = kernels::mul_add(decay, p[i], g);
-          p[i] = kernels::mul_add(-lr, direction(i, g), p[i]);
-        }
-      };
-      decay != 0 ? loop(std::true_type()) : loop(std::false_type());
-    };
-    auto average = [=](std::int64_t i, T g) { return buffer[i] = kernels::mul_add(kept, g, momentum * buffer[i]); };
-    if (!buffer)
-      move([](std::int64_t, T g) { return g; });
-    else if (u.first)
-      move([=](std::int64_t i, T g) { return buffer[i] = g, nesterov ? kernels::mul_add(momentum, g, g) : g; });
-    else if (nesterov)
-      move([=](std::int64_t i, T g) { return kernels::mul_add(momentum, average(i, g), g); });
-    else
-      move(average);
-  });
+void SGD::update(const ParamGroup& group, std::span<Update> updates) const {
+  const double lr = group["lr"], momentum = group["momentum"], dampening = group["dampening"],
+               decay = group["weight_decay"];
+  const bool nesterov = group["nesterov"] != 0, maximize = group["maximize"] != 0;
+  for (Update& u : updates)
+    dispatch_float(name(), u.param.dtype(), [&]<class T>() {
+      const kernels::SGDStep<T> step = {.lr = static_cast<T>(lr),
+                                        .momentum = static_cast<T>(momentum),
+                                        .kept = static_cast<T>(1 - dampening),
+                                        .decay = static_cast<T>(decay),
+                                        .sign = static_cast<T>(maximize ? -1 : 1),
+                                        .nesterov = nesterov};
+      T* buffer = step.momentum != 0 ? u.state.tensors[0].data<T>() : nullptr;
+      kernels::sgd<T>(u.param.data<T>(), buffer, u.grad.data<T>(), u.param.numel(), step, u.first);
+    });
 }
 
 }  // namespace unroll::optim

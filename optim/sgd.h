@@ -29,7 +29,7 @@ class SGD final : public Optimizer {
  private:
   void validate(const ParamGroup& group) const override;
   bool extend(State& state, const ParamGroup& group, const Tensor& param) const override;
-  void update(Update& u) const override;
+  void update(const ParamGroup& group, std::span<Update> updates) const override;
 };
 
 }  // namespace unroll::optim

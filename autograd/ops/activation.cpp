@@ -2,6 +2,7 @@
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/compare.h>
 #include <unroll/autograd/record.h>
+#include <unroll/core/kernels/activation.h>
 #include <unroll/core/kernels/elementwise.h>
 
 #include <cmath>
@@ -10,13 +11,13 @@ namespace unroll {
 
 /// tanh x.   d/dx = 1 − tanh² x, so the output is all that is kept.
 Tensor tanh(const Tensor& x) {
-  Tensor y = kernels::map("tanh", x, [](auto v) { return std::tanh(v); });
+  Tensor y = kernels::map_rows("tanh", x, [](auto... of) { kernels::tanh(of...); });
   return record("tanh", {x}, y, save(y), [](const Tensor& g, const Saved& s) { return g * (1 - s[0] * s[0]); });
 }
 
 /// σ(x).   d/dx = σ·(1 − σ)
 Tensor sigmoid(const Tensor& x) {
-  Tensor y = kernels::map("sigmoid", x, [](auto v) { return 1 / (1 + std::exp(-v)); });
+  Tensor y = kernels::map_rows("sigmoid", x, [](auto... of) { kernels::sigmoid(of...); });
   return record("sigmoid", {x}, y, save(y), [](const Tensor& g, const Saved& s) { return g * (s[0] * (1 - s[0])); });
 }
 

@@ -1,6 +1,7 @@
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/compare.h>
 #include <unroll/autograd/record.h>
+#include <unroll/core/kernels/activation.h>
 #include <unroll/core/kernels/elementwise.h>
 #include <unroll/core/kernels/reduce.h>
 
@@ -107,7 +108,7 @@ Tensor sqrt(const Tensor& x) {
 
 /// eˣ.   d/dx = eˣ
 Tensor exp(const Tensor& x) {
-  Tensor y = kernels::map("exp", x, [](auto v) { return std::exp(v); });
+  Tensor y = kernels::map_rows("exp", x, [](auto... of) { kernels::exp(of...); });
   return record("exp", {x}, y, save(y), [](const Tensor& g, const Saved& s) { return g * s[0]; });
 }
 

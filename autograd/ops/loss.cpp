@@ -1,3 +1,4 @@
+#include <unroll/autograd/fused.h>
 #include <unroll/autograd/ops/activation.h>
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/compare.h>
@@ -9,6 +10,7 @@
 #include <unroll/autograd/record.h>
 #include <unroll/core/kernels/elementwise.h>
 #include <unroll/core/kernels/index.h>
+#include <unroll/core/kernels/softmax.h>
 
 #include <algorithm>
 #include <cmath>
@@ -187,19 +189,52 @@ Tensor weighted_sum(const Tensor& log_p, const Tensor& weight) {
   return sum(log_p * reshape(weight, shape), dim);
 }
 
-// The loss of checked class targets. With weight w and smoothing ε a sample's is
-//   −(1 − ε)·w[t]·log p[t] − ε/C·Σ w·log p.
-Tensor class_loss(const Tensor& log_p, const Tensor& target, const CrossEntropyOptions& options) {
+// −log p[t] of each sample
+Tensor negative_at(const Tensor& log_p, const Tensor& t) {
   std::int64_t dim = class_dim(log_p);
+  return -squeeze(gather(log_p, dim, unsqueeze(t, dim)), dim);
+}
+
+// −log_softmax(x)[t] of each sample, whose probabilities are never stored. Forward kept max x and ln Σ exp(x − max), so
+// dx = g·(exp(x − max − ln Σ) − 1 at t).
+Tensor negative_log_softmax_at(const Tensor& x, const Tensor& t) {
+  auto definition = [t](std::span<const Tensor> in) {
+    return std::vector{negative_at(log_softmax(in[0], class_dim(in[0])), t)};
+  };
+  if (!FusedMode::enabled() || x.dim() > 2) return definition(std::span(&x, 1)).front();
+
+  Tensor in = kernels::contiguous(x), loss = empty(t.shape(), x.dtype()), max = empty_like(loss),
+         log_sum = empty_like(loss);
+  dispatch_float("cross_entropy", x.dtype(), [&]<class T>() {
+    kernels::cross_entropy(loss.data<T>(), max.data<T>(), log_sum.data<T>(), static_cast<const T*>(in.data<T>()),
+                           t.data<std::int64_t>(), t.numel(), x.size(-1));
+  });
+  auto backward = [](Gradients g, const Saved& s, std::span<Tensor> dx) {
+    Tensor dloss = kernels::contiguous(g[0]), logits = kernels::contiguous(s[0]);
+    dx[0] = empty_like(logits);
+    dispatch_float("cross_entropy", logits.dtype(), [&]<class T>() {
+      kernels::cross_entropy_backward<T>(dx[0].data<T>(), dloss.data<T>(), logits.data<T>(), s[1].data<T>(),
+                                         s[2].data<T>(), s[3].data<std::int64_t>(), dloss.numel(), logits.size(-1));
+    });
+  };
+  record_fused("cross_entropy", {x}, std::span(&loss, 1), {max, log_sum, t}, backward, definition);
+  return loss;
+}
+
+// The loss of checked class targets. With weight w and smoothing ε a sample's is
+//   −(1 − ε)·w[t]·log p[t] − ε/C·Σ w·log p,
+// where negative(t) computes −log p[t], and log_p is needed for ε > 0 only.
+template <class Negative>
+Tensor class_loss(Negative negative, const Tensor& log_p, const Tensor& target, const CrossEntropyOptions& options) {
   double smoothing = options.label_smoothing;
   Tensor ignored = eq(target, static_cast<double>(options.ignore_index)), t = masked_fill(target, ignored, 0);
-  Tensor loss = -squeeze(gather(log_p, dim, unsqueeze(t, dim)), dim), weight;
+  Tensor loss = negative(t), weight;
   if (options.weight.defined()) {
     weight = reshape(index_select(options.weight, 0, reshape(t, {t.numel()})), t.shape());
     loss = loss * weight;
   }
   if (smoothing > 0) {
-    double uniform = smoothing / static_cast<double>(log_p.size(dim));
+    double uniform = smoothing / static_cast<double>(log_p.size(class_dim(log_p)));
     loss = (1 - smoothing) * loss - uniform * weighted_sum(log_p, options.weight);
   }
   loss = masked_fill(loss, ignored, 0);
@@ -213,7 +248,7 @@ Tensor class_loss(const Tensor& log_p, const Tensor& target, const CrossEntropyO
 Tensor nll_loss(const Tensor& input, const Tensor& target, const NLLLossOptions& options) {
   check_input("nll_loss", input, options.weight);
   check_classes("nll_loss", input, target, options.ignore_index);
-  return class_loss(input, target,
+  return class_loss([&](const Tensor& t) { return negative_at(input, t); }, input, target,
                     {.weight = options.weight, .ignore_index = options.ignore_index, .reduction = options.reduction});
 }
 
@@ -224,7 +259,10 @@ Tensor cross_entropy(const Tensor& input, const Tensor& target, const CrossEntro
   check_input("cross_entropy", input, options.weight);
   if (!target.is_floating_point()) {
     check_classes("cross_entropy", input, target, options.ignore_index);
-    return class_loss(log_softmax(input, class_dim(input)), target, options);
+    if (smoothing == 0)
+      return class_loss([&](const Tensor& t) { return negative_log_softmax_at(input, t); }, {}, target, options);
+    Tensor log_p = log_softmax(input, class_dim(input));
+    return class_loss([&](const Tensor& t) { return negative_at(log_p, t); }, log_p, target, options);
   }
   check_alike("cross_entropy", input, target);
   check<ValueError>(options.ignore_index < 0,

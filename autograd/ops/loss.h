@@ -107,6 +107,9 @@ struct CrossEntropyOptions {
 ///
 /// A floating target has input's shape and holds probabilities p of all classes; the loss is −Σ weight · p ·
 /// log_softmax(input), and the mean divides by the number of samples. It goes with no ignore_index ≥ 0 (ValueError).
+///
+/// Fused (autograd/fused.h) for classes of samples without further dimensions and without smoothing: the input is kept,
+/// and no probabilities.
 Tensor cross_entropy(const Tensor& input, const Tensor& target, const CrossEntropyOptions& options = {});
 
 }  // namespace unroll

@@ -1,4 +1,5 @@
 #pragma once
+#include <unroll/core/kernels/copy.h>
 #include <unroll/core/kernels/loops.h>
 #include <unroll/core/view.h>
 
@@ -57,6 +58,14 @@ template <class F>
 Tensor map(const char* op, const Tensor& x, F f) {
   Tensor y = empty_like(x);
   dispatch_float(op, x.dtype(), [&]<class T>() { map_into<T, T>(y, x, f); });
+  return y;
+}
+
+/// f(y, x, n) of n elements in a row, for a floating tensor.
+template <class F>
+Tensor map_rows(const char* op, const Tensor& x, F f) {
+  Tensor y = empty_like(x), in = contiguous(x);
+  dispatch_float(op, x.dtype(), [&]<class T>() { f(y.data<T>(), static_cast<const T*>(in.data<T>()), y.numel()); });
   return y;
 }
 

@@ -20,16 +20,35 @@ namespace hn = hwy::HWY_NAMESPACE;
 template <class T>
 using Full = hn::ScalableTag<T>;
 
-/// The first n of a vector's elements, the others 0. Reads nothing else.
+// Highway's masked loads and stores touch the masked elements on targets without such instructions.
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
+
+/// The first n of a vector's elements, the others `fill`. Reads nothing else.
 template <class D, class T = hn::TFromD<D>>
-HWY_INLINE hn::Vec<D> load_part(D d, const T* p, std::int64_t n) {
+HWY_INLINE hn::Vec<D> load_part(D d, const T* p, std::int64_t n, T fill = 0) {
   if (n >= static_cast<std::int64_t>(hn::Lanes(d))) return hn::LoadU(d, p);
-  HWY_ALIGN T part[hn::MaxLanes(d)] = {};
+  const auto first = hn::FirstN(d, static_cast<std::size_t>(n));
+  return hn::IfThenElse(first, hn::MaskedLoad(first, d, p), hn::Set(d, fill));
+}
+
+/// Writes the first n elements and nothing else.
+template <class D, class T = hn::TFromD<D>>
+HWY_INLINE void store_part(hn::Vec<D> v, D d, T* p, std::int64_t n) {
+  if (n >= static_cast<std::int64_t>(hn::Lanes(d))) return hn::StoreU(v, d, p);
+  hn::BlendedStore(v, hn::FirstN(d, static_cast<std::size_t>(n)), d, p);
+}
+
+#else
+
+template <class D, class T = hn::TFromD<D>>
+HWY_INLINE hn::Vec<D> load_part(D d, const T* p, std::int64_t n, T fill = 0) {
+  if (n >= static_cast<std::int64_t>(hn::Lanes(d))) return hn::LoadU(d, p);
+  HWY_ALIGN T part[hn::MaxLanes(d)];
+  hn::Store(hn::Set(d, fill), d, part);
   std::memcpy(part, p, static_cast<std::size_t>(n) * sizeof(T));
   return hn::Load(d, part);
 }
 
-/// Writes the first n elements and nothing else.
 template <class D, class T = hn::TFromD<D>>
 HWY_INLINE void store_part(hn::Vec<D> v, D d, T* p, std::int64_t n) {
   if (n >= static_cast<std::int64_t>(hn::Lanes(d))) return hn::StoreU(v, d, p);
@@ -37,6 +56,8 @@ HWY_INLINE void store_part(hn::Vec<D> v, D d, T* p, std::int64_t n) {
   hn::Store(v, d, part);
   std::memcpy(p, part, static_cast<std::size_t>(n) * sizeof(T));
 }
+
+#endif
 
 }  // namespace unroll::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

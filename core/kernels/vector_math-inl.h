@@ -1,5 +1,5 @@
-// e^x, σ(x) and tanh x of vectors, on every target of Highway. Compiled once a target by its foreach_target, so there is
-// no #pragma once; the guard is Highway's own, and toggles.
+// e^x, σ(x) and tanh x of vectors, on every target of Highway. Compiled once a target by its foreach_target, so there
+// is no #pragma once; the guard is Highway's own, and toggles.
 #if defined(UNROLL_VECTOR_MATH_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef UNROLL_VECTOR_MATH_INL_H
 #undef UNROLL_VECTOR_MATH_INL_H
@@ -13,6 +13,11 @@ HWY_BEFORE_NAMESPACE();
 namespace unroll::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
+template <class D>
+HWY_INLINE hn::Vec<D> Number(D d, double x) {
+  return hn::Set(d, static_cast<hn::TFromD<D>>(x));
+}
+
 // c₀ + c₁x + c₂x² + …
 template <class D, class V = hn::Vec<D>, class T = hn::TFromD<D>, class... C>
 HWY_INLINE V Polynomial(D d, V x, T first, C... rest) {
@@ -22,47 +27,66 @@ HWY_INLINE V Polynomial(D d, V x, T first, C... rest) {
     return hn::MulAdd(Polynomial(d, x, rest...), x, hn::Set(d, first));
 }
 
-// The lesser of x and bound. Min of a NaN is the other operand on some targets; here it is the NaN.
+// x cut off at a bound; a NaN stays. Of Min and Max, x86 defines that a NaN gives the second operand. Elsewhere it may
+// be the other one.
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE V AtMost(D d, V x, hn::TFromD<D> bound) {
-  return hn::IfThenElse(hn::Gt(x, hn::Set(d, bound)), hn::Set(d, bound), x);
+HWY_INLINE V AtMost(D d, V x, double bound) {
+  return hn::Min(Number(d, bound), x);
 }
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V AtLeast(D d, V x, double bound) {
+  return hn::Max(Number(d, bound), x);
+}
+#else
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V AtMost(D d, V x, double bound) {
+  return hn::IfThenElse(hn::Gt(x, Number(d, bound)), Number(d, bound), x);
+}
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V AtLeast(D d, V x, double bound) {
+  return hn::IfThenElse(hn::Lt(x, Number(d, bound)), Number(d, bound), x);
+}
+#endif
 
 // Beyond these, e^−x is 0 and e^x infinite.
 template <class T>
-constexpr T kExpLowest = sizeof(T) == 4 ? -104 : -746;
+constexpr double kExpLowest = sizeof(T) == 4 ? -104 : -746;
 template <class T>
-constexpr T kExpHighest = sizeof(T) == 4 ? 89 : 710;
+constexpr double kExpHighest = sizeof(T) == 4 ? 89 : 710;
 
 // e^x 2^shift, where that is a normal number, for a whole number `shift`.
 //
 // x = n ln 2 + r with |r| ≤ ln 2 / 2, and e^r = 1 + r + r² q(r) with q of least relative error. ln 2 is the sum of two
-// constants, the first short enough for an exact product with n, with or without fused multiply-add. What rounds to n is
-// the addition of 1.5 · 2^mantissa: it leaves n + shift in the lowest bits, from where it goes to the exponent.
+// constants, the first short enough for an exact product with n, with or without fused multiply-add. What rounds to n
+// is the addition of 1.5 · 2^mantissa. As that brings the exponent's bias along, the lowest bits of the sum are the
+// exponent of 2^(n + shift); they only have to be moved to its place.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V ScaledExp(D d, V x, V shift) {
   constexpr bool kFloat = sizeof(hn::TFromD<D>) == 4;
+  constexpr int kMantissa = kFloat ? 23 : 52;
   const hn::RebindToUnsigned<D> bits;
-  const V round = hn::Add(shift, hn::Set(d, kFloat ? 0x1.8p23 : 0x1.8p52));
-  const V rounded = hn::MulAdd(x, hn::Set(d, 0x1.71547652b82fep0), round), n = hn::Sub(rounded, round);
-  V r = hn::NegMulAdd(n, hn::Set(d, kFloat ? 0x1.62e4p-1 : 0x1.62e42feep-1), x), q;
-  r = hn::NegMulAdd(n, hn::Set(d, kFloat ? 0x1.7f7d1cf79abcap-20 : 0x1.a39ef35793c76p-33), r);
+  const V round = hn::Add(shift, Number(d, kFloat ? 0x1.8p23 + 127 : 0x1.8p52 + 1023));
+  const V rounded = hn::MulAdd(x, Number(d, 0x1.71547652b82fep0), round), n = hn::Sub(rounded, round);
+  V r = hn::NegMulAdd(n, Number(d, kFloat ? 0x1.62e4p-1 : 0x1.62e42feep-1), x), q;
+  r = hn::NegMulAdd(n, Number(d, kFloat ? 0x1.7f7d1cf79abcap-20 : 0x1.a39ef35793c76p-33), r);
   if constexpr (kFloat)
     q = Polynomial(d, r, 0x1.fffffcp-2f, 0x1.55548cp-3f, 0x1.555858p-5f, 0x1.123dc6p-7f, 0x1.6ac4a2p-10f);
   else
     q = Polynomial(d, r, 0x1.000000000000ap-1, 0x1.55555555554fap-3, 0x1.555555555087cp-5, 0x1.1111111127beap-7,
                    0x1.6c16c1842a18fp-10, 0x1.a01a012a559b1p-13, 0x1.a0199a0c5affdp-16, 0x1.71df255761396p-19,
                    0x1.28ad72d3fa16fp-22, 0x1.ad7f6655530e7p-26);
-  const V e = hn::Add(hn::MulAdd(hn::Mul(r, r), q, r), hn::Set(d, 1));
-  return hn::BitCast(d, hn::Add(hn::BitCast(bits, e), hn::ShiftLeft<kFloat ? 23 : 52>(hn::BitCast(bits, rounded))));
+  const V scale = hn::BitCast(d, hn::ShiftLeft<kMantissa>(hn::BitCast(bits, rounded)));
+  return hn::Mul(hn::Add(hn::MulAdd(hn::Mul(r, r), q, r), Number(d, 1)), scale);
 }
 
 /// e^x for x ≤ 0, down to the smallest denormal number.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V ExpOfNegative(D d, V x) {
-  const V lowest = hn::Set(d, kExpLowest<hn::TFromD<D>>);
-  const V e = ScaledExp(d, hn::IfThenElse(hn::Lt(x, lowest), lowest, x), hn::Set(d, 64));
-  return hn::Mul(e, hn::Set(d, 0x1p-64));
+  constexpr double kLowest = kExpLowest<hn::TFromD<D>>;
+  const V e = ScaledExp(d, AtLeast(d, x, kLowest), Number(d, 64));
+  // Where nothing is left, as of −∞, the factor is 0: a product that underflows costs an x86 a hundred cycles.
+  return hn::Mul(e, hn::IfThenZeroElse(hn::Lt(x, Number(d, kLowest)), Number(d, 0x1p-64)));
 }
 
 /// e^x. Like the others here it is within 2 units in the last place, keeps a NaN and sets no flag that the result does
@@ -70,18 +94,21 @@ HWY_INLINE V ExpOfNegative(D d, V x) {
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V Exp(D d, V x) {
   using T = hn::TFromD<D>;
-  const V lowest = hn::Set(d, kExpLowest<T>);
-  x = AtMost(d, hn::IfThenElse(hn::Lt(x, lowest), lowest, x), kExpHighest<T>);
   const auto negative = hn::Lt(x, hn::Zero(d));
-  const V e = ScaledExp(d, x, hn::IfThenElse(negative, hn::Set(d, 64), hn::Set(d, -64)));
-  return hn::Mul(e, hn::IfThenElse(negative, hn::Set(d, 0x1p-64), hn::Set(d, 0x1p64)));
+  const V e = ScaledExp(d, AtMost(d, AtLeast(d, x, kExpLowest<T>), kExpHighest<T>),
+                        hn::IfThenElse(negative, Number(d, 64), Number(d, -64)));
+  return hn::Mul(e, hn::IfThenElse(negative, Number(d, 0x1p-64), Number(d, 0x1p64)));
 }
 
-/// σ(x) = 1 / (1 + e^−x), computed as e^x / (1 + e^x) where x < 0: nothing overflows and no digit is lost.
+/// σ(x) = 1 / (1 + e^−x), computed as e^x / (1 + e^x) where x < 0: nothing overflows and no digit is lost. What
+/// rounding the sum leaves out is put back to three quarters: 1 / (1 + e) is between 1/2 and 1.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V Sigmoid(D d, V x) {
-  const V one = hn::Set(d, 1), e = ExpOfNegative(d, hn::Neg(hn::Abs(x)));
-  return hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one), hn::Add(one, e));
+  const V down = AtLeast(d, hn::Neg(hn::Abs(x)), kExpLowest<hn::TFromD<D>>);
+  const V one = Number(d, 1), e = hn::Mul(ScaledExp(d, down, Number(d, 64)), Number(d, 0x1p-64)), sum = hn::Add(one, e);
+  const V q = hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one), sum);
+  const V rest = hn::Sub(e, hn::Sub(sum, one));
+  return hn::NegMulAdd(hn::Mul(q, Number(d, 0.75)), rest, q);
 }
 
 /// tanh x = 1 − 2 / (1 + e^2x), odd to the bit; below tanh⁻¹ ½, where the difference would lose digits,
@@ -89,9 +116,9 @@ HWY_INLINE V Sigmoid(D d, V x) {
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V Tanh(D d, V x) {
   constexpr bool kFloat = sizeof(hn::TFromD<D>) == 4;
-  const V one = hn::Set(d, 1), size = AtMost(d, hn::Abs(x), kFloat ? 10 : 20);
+  const V one = Number(d, 1), size = AtMost(d, hn::Abs(x), kFloat ? 10 : 20);
   const V e = ScaledExp(d, hn::Add(size, size), hn::Zero(d));
-  const V far = hn::Sub(one, hn::Div(hn::Set(d, 2), hn::Add(one, e)));
+  const V far = hn::Sub(one, hn::Div(Number(d, 2), hn::Add(one, e)));
   const V square = hn::Mul(size, size);
   V p;
   if constexpr (kFloat)
@@ -101,7 +128,7 @@ HWY_INLINE V Tanh(D d, V x) {
                    -0x1.226dde4d1fd6ap-7, 0x1.d6c63f03d4ffdp-9, -0x1.7cf50b5e2837dp-10, 0x1.2faa6089c4c30p-11,
                    -0x1.b93dae074f53bp-13, 0x1.ac92b1204f717p-15);
   const V near = hn::MulAdd(hn::Mul(size, square), p, size);
-  return hn::CopySign(hn::IfThenElse(hn::Gt(size, hn::Set(d, 0x1.193ea7aad030bp-1)), far, near), x);
+  return hn::CopySign(hn::IfThenElse(hn::Gt(size, Number(d, 0x1.193ea7aad030bp-1)), far, near), x);
 }
 
 }  // namespace unroll::kernels::HWY_NAMESPACE

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 #include <unroll/autograd/engine.h>
+#include <unroll/autograd/fused.h>
 #include <unroll/autograd/gradcheck.h>
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/compare.h>
@@ -390,6 +391,24 @@ TEST_CASE("loss: derivatives of class losses agree with differences") {
   check_gradients([](auto& in) { return cross_entropy(in[0], in[1], {.weight = in[2], .label_smoothing = 0.3}); },
                   {leaf({2, 3, 2}, g), rand({2, 3, 2}, f64, g).requires_grad_(), class_weight().requires_grad_()});
   check_gradients([](auto& in) { return cross_entropy(in[0], in[1]); }, {leaf(3, g), rand(3, f64, g).requires_grad_()});
+}
+
+TEST_CASE("loss: cross_entropy's kernel and its definition agree, values and gradients of any order") {
+  Generator g(9);
+  Tensor t = tensor({0, 2, -100, 1}), w = class_weight();
+  for (Reduction r : {Reduction::None, Reduction::Mean, Reduction::Sum})
+    for (const Tensor& weight : {Tensor(), w}) {
+      auto loss = [=](const Tensor& x) { return cross_entropy(x, t, {.weight = weight, .reduction = r}); };
+      Tensor x = leaf({4, 3}, g), y = loss(x), dx = gradient(y, x);
+      FusedMode by_ops(false);
+      Tensor by_definition = loss(x);
+      CHECK(allclose(y, by_definition, 1e-14, 1e-15));
+      CHECK(allclose(dx, gradient(by_definition, x), 1e-13, 1e-15));
+    }
+  check_gradients([=](auto& in) { return cross_entropy(in[0], t); }, {leaf({4, 3}, g)});
+  check_gradients([=](auto& in) { return cross_entropy(transpose(in[0], 0, 1), t, {.weight = in[1]}); },
+                  {leaf({3, 4}, g), class_weight().requires_grad_()});
+  check_gradients([](auto& in) { return cross_entropy(in[0], select(tensor({1}), 0, 0)); }, {leaf(3, g)});
 }
 
 TEST_CASE("loss: errors of class losses") {

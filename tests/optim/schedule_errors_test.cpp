@@ -17,7 +17,7 @@ struct Plain : Optimizer {
   explicit Plain(const Tensor& p) : Optimizer("plain", {}, {{"lr", 1}}) { add_param_groups({ParamGroup{{p}}}); }
   void validate(const ParamGroup&) const override {}
   bool extend(State&, const ParamGroup&, const Tensor&) const override { return false; }
-  void update(Update&) const override {}
+  void update(const ParamGroup&, std::span<Update>) const override {}
 };
 
 struct Fixture {

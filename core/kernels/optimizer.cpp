@@ -1,0 +1,133 @@
+#include <unroll/core/kernels/mul_add.h>
+#include <unroll/core/kernels/optimizer.h>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "unroll/core/kernels/optimizer.cpp"
+#include <hwy/foreach_target.h>  // must come before the others
+#include <unroll/core/kernels/simd-inl.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace unroll::kernels::HWY_NAMESPACE {
+
+// mul_add of vectors
+template <class D, class V = hn::Vec<D>, class T = hn::TFromD<D>>
+HWY_INLINE V MulAddOnce(D d, V a, V b, V c) {
+  if constexpr (sizeof(T) == 8) return hn::Add(hn::Mul(a, b), c);
+#if HWY_NATIVE_FMA
+  static_cast<void>(d);
+  return hn::MulAdd(a, b, c);
+#else
+  HWY_ALIGN T x[hn::MaxLanes(d)], y[hn::MaxLanes(d)], z[hn::MaxLanes(d)];
+  hn::Store(a, d, x);
+  hn::Store(b, d, y);
+  hn::Store(c, d, z);
+  for (std::size_t i = 0; i < hn::Lanes(d); ++i) z[i] = mul_add(x[i], y[i], z[i]);
+  return hn::Load(d, z);
+#endif
+}
+
+template <class D>
+struct Gradient {
+  D d;
+  hn::Vec<D> sign, decay;
+  bool decays;
+
+  template <class Step>
+  explicit Gradient(const Step& s) : sign(hn::Set(d, s.sign)), decay(hn::Set(d, s.decay)), decays(s.decay != 0) {}
+  HWY_INLINE hn::Vec<D> of(hn::Vec<D> p, hn::Vec<D> grad) const {
+    const auto g = hn::Mul(sign, grad);
+    return decays ? MulAddOnce(d, decay, p, g) : g;
+  }
+};
+
+template <class T>
+void sgd_step(T* p, T* buffer, const T* grad, std::int64_t n, const SGDStep<T>& s, bool first) {
+  const Full<T> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto down = hn::Set(d, -s.lr), momentum = hn::Set(d, s.momentum), kept = hn::Set(d, s.kept);
+  const Gradient<Full<T>> gradient(s);
+  for (std::int64_t i = 0; i < n; i += lanes) {
+    const std::int64_t rest = n - i;
+    const auto at = load_part(d, p + i, rest), g = gradient.of(at, load_part(d, grad + i, rest));
+    auto direction = g;
+    if (buffer != nullptr) {
+      if (!first) direction = MulAddOnce(d, kept, g, hn::Mul(momentum, load_part(d, buffer + i, rest)));
+      store_part(direction, d, buffer + i, rest);
+      if (s.nesterov) direction = MulAddOnce(d, momentum, direction, g);
+    }
+    store_part(MulAddOnce(d, down, direction, at), d, p + i, rest);
+  }
+}
+
+template <class T>
+void adam_step(T* p, T* m, T* v, T* greatest, const T* grad, std::int64_t n, const AdamStep<T>& s) {
+  const Full<T> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto beta1 = hn::Set(d, s.beta1), kept1 = hn::Set(d, s.kept1), beta2 = hn::Set(d, s.beta2),
+             kept2 = hn::Set(d, s.kept2), rate = hn::Set(d, s.rate), root = hn::Set(d, s.root), eps = hn::Set(d, s.eps),
+             shrink = hn::Set(d, s.shrink);
+  const Gradient<Full<T>> gradient(s);
+  for (std::int64_t i = 0; i < n; i += lanes) {
+    const std::int64_t rest = n - i;
+    const auto at = load_part(d, p + i, rest), g = gradient.of(at, load_part(d, grad + i, rest));
+    const auto mean = MulAddOnce(d, kept1, g, hn::Mul(beta1, load_part(d, m + i, rest)));
+    auto square = MulAddOnce(d, hn::Mul(kept2, g), g, hn::Mul(beta2, load_part(d, v + i, rest)));
+    store_part(mean, d, m + i, rest);
+    store_part(square, d, v + i, rest);
+    if (greatest != nullptr) {
+      const auto before = load_part(d, greatest + i, rest);
+      square = hn::IfThenElse(hn::Lt(square, before), before, square);
+      store_part(square, d, greatest + i, rest);
+    }
+    const auto size = hn::Add(hn::Div(hn::Sqrt(square), root), eps);
+    store_part(hn::Sub(hn::Mul(shrink, at), hn::Div(hn::Mul(rate, mean), size)), d, p + i, rest);
+  }
+}
+
+void sgd_f32(float* p, float* buffer, const float* grad, std::int64_t n, const SGDStep<float>& step, bool first) {
+  sgd_step(p, buffer, grad, n, step, first);
+}
+void sgd_f64(double* p, double* buffer, const double* grad, std::int64_t n, const SGDStep<double>& step, bool first) {
+  sgd_step(p, buffer, grad, n, step, first);
+}
+void adam_f32(float* p, float* m, float* v, float* greatest, const float* grad, std::int64_t n,
+              const AdamStep<float>& step) {
+  adam_step(p, m, v, greatest, grad, n, step);
+}
+void adam_f64(double* p, double* m, double* v, double* greatest, const double* grad, std::int64_t n,
+              const AdamStep<double>& step) {
+  adam_step(p, m, v, greatest, grad, n, step);
+}
+
+}  // namespace unroll::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace unroll::kernels {
+
+HWY_EXPORT(sgd_f32);
+HWY_EXPORT(sgd_f64);
+HWY_EXPORT(adam_f32);
+HWY_EXPORT(adam_f64);
+
+template <>
+void sgd(float* p, float* buffer, const float* grad, std::int64_t n, const SGDStep<float>& step, bool first) {
+  HWY_DYNAMIC_DISPATCH(sgd_f32)(p, buffer, grad, n, step, first);
+}
+template <>
+void sgd(double* p, double* buffer, const double* grad, std::int64_t n, const SGDStep<double>& step, bool first) {
+  HWY_DYNAMIC_DISPATCH(sgd_f64)(p, buffer, grad, n, step, first);
+}
+template <>
+void adam(float* p, float* m, float* v, float* greatest, const float* grad, std::int64_t n,
+          const AdamStep<float>& step) {
+  HWY_DYNAMIC_DISPATCH(adam_f32)(p, m, v, greatest, grad, n, step);
+}
+template <>
+void adam(double* p, double* m, double* v, double* greatest, const double* grad, std::int64_t n,
+          const AdamStep<double>& step) {
+  HWY_DYNAMIC_DISPATCH(adam_f64)(p, m, v, greatest, grad, n, step);
+}
+
+}  // namespace unroll::kernels
+#endif
