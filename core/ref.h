@@ -36,6 +36,8 @@ class Ref {
     if (p_) release(p_);
   }
 
+  /// Hands its count over to the caller.
+  T* give() noexcept { return std::exchange(p_, nullptr); }
   T* get() const noexcept { return p_; }
   T* operator->() const noexcept { return p_; }
   T& operator*() const noexcept { return *p_; }

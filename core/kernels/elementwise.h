@@ -73,7 +73,7 @@ template <class Go>
 Tensor broadcast_zip(const char* op, const Tensor& a, const Tensor& b, DType result, Go go) {
   check_same_dtype(op, a, b);
   if (a.shape() == b.shape()) {
-    Tensor y = empty(a.shape(), result);
+    Tensor y = detail::new_like(a.body(), result);
     go(a, b, y);
     return y;
   }
