@@ -24,8 +24,7 @@ using detail::Vector;
 bool sole_owner(const Tensor& x) {
   const detail::Body& b = x.body();
   return b.refs.load(std::memory_order_acquire) == 1 && b.holds.load(std::memory_order_acquire) == 1 &&
-         b.storage->refs.load(std::memory_order_acquire) == 1 &&
-         b.contiguous && !b.is_view && !b.grad_slot;
+         b.storage->refs.load(std::memory_order_acquire) == 1 && b.contiguous && !b.is_view && !b.grad_slot;
 }
 
 void add_in_place(const Tensor& sum, const Tensor& more) {

@@ -3,7 +3,7 @@
 namespace unroll::detail {
 
 Switches& switches() noexcept {
-  thread_local Switches all;
+  [[gnu::tls_model("initial-exec")]] thread_local Switches all;
   return all;
 }
 

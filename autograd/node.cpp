@@ -9,7 +9,14 @@ namespace unroll {
 namespace {
 // Every thread counts for itself. A node that reads another thread's node starts behind it, as Lamport's clocks
 // do, so sequence numbers order every graph without a shared counter.
-thread_local std::uint64_t clock_of_thread = 0;
+[[gnu::tls_model("initial-exec")]] thread_local std::uint64_t clock_of_thread = 0;
+
+// Nodes of this thread that have died while another is being deleted; see release.
+struct Dead {
+  Node* first = nullptr;
+  bool deleting = false;
+};
+[[gnu::tls_model("initial-exec")]] thread_local Dead dead;
 }  // namespace
 
 Node::Node(const char* name, std::uint32_t outputs, std::uint64_t after)
@@ -17,8 +24,6 @@ Node::Node(const char* name, std::uint32_t outputs, std::uint64_t after)
   if (AnomalyMode::enabled()) [[unlikely]]
     extras_to_write().recorded = detail::Where::path();
 }
-
-Node::~Node() = default;
 
 detail::NodeExtras& Node::extras_to_write() {
   if (!extras_) extras_ = std::make_unique<detail::NodeExtras>();
@@ -31,15 +36,15 @@ void retain(Node* node) noexcept { node->refs.fetch_add(1, std::memory_order_rel
 // Deleting them from within each other would nest as deep as the graph; instead a node that dies while another is being
 // deleted waits in a list.
 void release(Node* node) noexcept {
-  thread_local Node* waiting = nullptr;
-  thread_local bool deleting = false;
   if (!node->drop()) return;
-  node->next_dead_ = waiting;
-  waiting = node;
-  if (deleting) return;
-  deleting = true;
-  while (waiting) delete std::exchange(waiting, waiting->next_dead_);
-  deleting = false;
+  if (dead.deleting) {
+    node->next_dead_ = std::exchange(dead.first, node);
+    return;
+  }
+  dead.deleting = true;
+  delete node;
+  while (dead.first) delete std::exchange(dead.first, dead.first->next_dead_);
+  dead.deleting = false;
 }
 
 void Node::keep(detail::SavedTensor& saved, const Tensor& value, std::span<const Tensor> outputs,

@@ -78,7 +78,7 @@ class Node : public RefCounted {
  public:
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
-  virtual ~Node();
+  virtual ~Node() = default;
 
   const char* name() const noexcept { return name_; }
   /// Greater than that of any node it reads from: descending order is an order to run backward in.
@@ -132,9 +132,7 @@ inline GradSlot* edge_of(const Tensor& x) {
 }
 inline bool wants_grad(const Tensor& x) { return edge_of(x); }
 /// The sequence number that an op which reads it comes after.
-inline std::uint64_t sequence_of(const GradSlot* slot) {
-  return slot && slot->grad_fn ? slot->grad_fn->sequence() : 0;
-}
+inline std::uint64_t sequence_of(const GradSlot* slot) { return slot && slot->grad_fn ? slot->grad_fn->sequence() : 0; }
 /// Drops x's gradient, or sets it to zero: in place, or by a new one where that cannot be.
 void zero_grad(const Tensor& x, bool set_to_none);
 }  // namespace detail

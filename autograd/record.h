@@ -125,28 +125,35 @@ inline constexpr auto unchanged = [](const Tensor& g) { return g; };
 
 /// Records that the op `name` computed y from `inputs` (undefined ones are allowed), with one gradient function an
 /// input: (const Tensor& g, const Saved& s) → Tensor or (const Tensor& g) → Tensor. It runs only if that input needs
-/// its gradient.
+/// its gradient. `std::move(y)` spares y a copy of the handle; save(y) may still name it.
 template <std::size_t N, std::size_t K, class... Gradients>
-Tensor record(const char* name, const detail::Arg (&inputs)[N], Tensor y, const detail::SaveList<K>& saves,
+Tensor record(const char* name, const detail::Arg (&inputs)[N], Tensor&& y, const detail::SaveList<K>& saves,
               Gradients... gradients) {
   static_assert(sizeof...(Gradients) == N, "record: one gradient function for each input");
   const detail::Switches mode = detail::switches();
   if (mode.anomaly) [[unlikely]]
     detail::check_forward(name, inputs, std::span(&y, 1));
-  if (!mode.grad) return y;
+  if (!mode.grad) return std::move(y);
   std::array<detail::GradSlot*, N> edges;
   bool wanted = false;
   for (std::size_t i = 0; i < N; ++i) wanted |= (edges[i] = detail::edge_of(*inputs[i].tensor)) != nullptr;
-  if (!wanted) return y;
+  if (!wanted) return std::move(y);
   auto node = Ref<Node>::adopt(new detail::OpNode<N, K, Gradients...>(name, edges, y, saves, std::move(gradients)...));
   detail::attach(y, std::move(node), 0);
-  return y;
+  return std::move(y);
+}
+
+/// The same of a y that somebody keeps.
+template <std::size_t N, std::size_t K, class... Gradients>
+Tensor record(const char* name, const detail::Arg (&inputs)[N], const Tensor& y, const detail::SaveList<K>& saves,
+              Gradients... gradients) {
+  return record(name, inputs, Tensor(y), saves, std::move(gradients)...);
 }
 
 /// The same for an op that saves nothing.
-template <std::size_t N, detail::SavesNothing... Gradients>
-Tensor record(const char* name, const detail::Arg (&inputs)[N], Tensor y, Gradients... gradients) {
-  return record(name, inputs, std::move(y), save(), std::move(gradients)...);
+template <std::size_t N, std::convertible_to<Tensor> Y, detail::SavesNothing... Gradients>
+Tensor record(const char* name, const detail::Arg (&inputs)[N], Y&& y, Gradients... gradients) {
+  return record(name, inputs, std::forward<Y>(y), save(), std::move(gradients)...);
 }
 
 /// Gradients of a whole op: g[j] is that of output j (undefined where none arrived), dx[i] is to become that of input i

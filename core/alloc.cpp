@@ -56,6 +56,23 @@ static_assert(bytes_of_class(size_class(257).index) == 320 && bytes_of_class(siz
 
 constexpr std::size_t kSmallClasses = kSmall > 0 ? size_class(kSmall).index + 1 : 0;
 
+// The classes of small blocks, looked up.
+struct SmallClasses {
+  std::array<std::uint16_t, kSmall / kAlignment + 1> index{}, bytes{};
+  constexpr SmallClasses() noexcept {
+    for (std::size_t lines = 0; lines < index.size(); ++lines) {
+      index[lines] = static_cast<std::uint16_t>(size_class(lines * kAlignment).index);
+      bytes[lines] = static_cast<std::uint16_t>(size_class(lines * kAlignment).bytes);
+    }
+  }
+};
+constexpr SmallClasses kSmallClass;
+
+SizeClass small_class(std::size_t bytes) noexcept {
+  const std::size_t lines = (bytes + kAlignment - 1) / kAlignment;
+  return {kSmallClass.index[lines], kSmallClass.bytes[lines]};
+}
+
 struct FreeBlock {
   FreeBlock* next;
 };
@@ -82,8 +99,8 @@ class Tally {
   std::atomic<std::int64_t> value_{0};
 };
 
-// A thread's share of the counters. Blocks are owned from when they come from the system or out of a chunk until they go
-// back, and kept while they lie in a free list: what is owned and not kept is in use.
+// A thread's share of the counters. Blocks are owned from when they come from the system or out of a chunk until they
+// go back, and kept while they lie in a free list: what is owned and not kept is in use.
 struct Tallies {
   Tally owned, kept, system_calls;
   std::array<Tally, 3> live;  // blocks of each kind
@@ -111,7 +128,7 @@ struct Cache {
 struct Registry {
   std::mutex mutex;
   Cache* first = nullptr;
-  Tallies past;  // of threads that have ended, and of blocks that no thread owns
+  Tallies past;                                         // of threads that have ended, and of blocks that no thread owns
   std::array<std::atomic<Batch*>, kClasses> batches{};  // written under the mutex
   struct OldRest {
     OldRest* next;
@@ -156,7 +173,9 @@ void release_rest(Cache& cache) noexcept {
   registry().rests = new (rest.begin) Registry::OldRest{registry().rests, rest.end};
 }
 
-thread_local Cache* this_cache = nullptr;
+// initial-exec: to look at it is a move even in a shared library, where it would be a call. It takes 8 of the bytes
+// that the dynamic linker keeps for libraries which are loaded late.
+[[gnu::tls_model("initial-exec")]] thread_local Cache* this_cache = nullptr;
 thread_local bool thread_is_ending = false;
 
 // Enters the thread's cache into the registry at its first allocation and takes it out when the thread ends.
@@ -247,6 +266,12 @@ FreeBlock* take(Cache& mine, SizeClass size) noexcept {
   return std::exchange(first, first->next);
 }
 
+void put(Cache& mine, void* block, SizeClass size) noexcept {
+  mine.tallies.kept.add(as_change(size.bytes));
+  FreeBlock*& first = mine.lists[size.index];
+  first = new (block) FreeBlock{first};
+}
+
 // A block when the list of its class is empty.
 [[gnu::noinline]] void* more(Cache* mine, SizeClass size, std::size_t asked) {
   void* block = nullptr;
@@ -272,10 +297,10 @@ FreeBlock* take(Cache& mine, SizeClass size) noexcept {
 
 }  // namespace
 
-void* allocate(std::size_t bytes, Kind kind) {
-  if (Hook hook = the_hook.load(std::memory_order_relaxed); hook && !hook(bytes)) [[unlikely]]
-    throw OutOfMemory(bytes);
-  if (bytes > std::size_t{1} << 46) [[unlikely]]
+// What the fast paths below leave over.
+[[gnu::noinline]] static void* allocate_slowly(std::size_t bytes, Kind kind) {
+  if (Hook hook = the_hook.load(std::memory_order_relaxed); hook && !hook(bytes)) throw OutOfMemory(bytes);
+  if (bytes > std::size_t{1} << 46)
     throw OutOfMemory(bytes);  // beyond any address space; keeps the arithmetic below in range
   SizeClass size = size_class(bytes);
   Cache* mine = cache();
@@ -284,20 +309,37 @@ void* allocate(std::size_t bytes, Kind kind) {
   return block;
 }
 
-void deallocate(void* block, std::size_t bytes, Kind kind) noexcept {
+[[gnu::noinline]] static void deallocate_slowly(void* block, std::size_t bytes, Kind kind) noexcept {
   if (!block) return;
   SizeClass size = size_class(bytes);
   Cache* mine = cache();
   tally(mine, [&](Tallies& t) { t.of(kind).add(-1); });
-  if (!mine) [[unlikely]]
-    return give_back(mine, block, size);
-  if (mine->tallies.kept.get() + as_change(size.bytes) > as_change(kCacheLimit)) [[unlikely]] {
+  if (!mine) return give_back(mine, block, size);
+  if (mine->tallies.kept.get() + as_change(size.bytes) > as_change(kCacheLimit)) {
     if (size.bytes > kSmall) return give_back(mine, block, size);
     release_list(*mine, size.index);
   }
-  FreeBlock*& first = mine->lists[size.index];
-  first = new (block) FreeBlock{first};
-  mine->tallies.kept.add(as_change(size.bytes));
+  put(*mine, block, size);
+}
+
+void* allocate(std::size_t bytes, Kind kind) {
+  Cache* mine = this_cache;
+  if (!mine || bytes > kSmall || the_hook.load(std::memory_order_relaxed)) return allocate_slowly(bytes, kind);
+  const SizeClass size = small_class(bytes);
+  if (!mine->lists[size.index]) [[unlikely]]
+    return allocate_slowly(bytes, kind);
+  mine->tallies.of(kind).add(1);
+  return take(*mine, size);
+}
+
+void deallocate(void* block, std::size_t bytes, Kind kind) noexcept {
+  Cache* mine = this_cache;
+  if (!mine || bytes > kSmall || !block) return deallocate_slowly(block, bytes, kind);
+  const SizeClass size = small_class(bytes);
+  if (mine->tallies.kept.get() + as_change(size.bytes) > as_change(kCacheLimit)) [[unlikely]]
+    return deallocate_slowly(block, bytes, kind);
+  mine->tallies.of(kind).add(-1);
+  put(*mine, block, size);
 }
 
 void trim() noexcept {

@@ -30,7 +30,17 @@ class Shape {
       take_copy(other.heap_);
   }
   Shape(Shape&& other) noexcept : size_(std::exchange(other.size_, 0)), local_(other.local_) {}
-  Shape& operator=(Shape other) noexcept { return swap(other), *this; }
+  Shape& operator=(const Shape& other) {
+    if (size_ > kInline || other.size_ > kInline) [[unlikely]] {
+      Shape copy = other;
+      swap(copy);
+    } else {
+      size_ = other.size_;
+      local_ = other.local_;
+    }
+    return *this;
+  }
+  Shape& operator=(Shape&& other) noexcept { return swap(other), *this; }
   ~Shape() {
     if (size_ > kInline) [[unlikely]]
       give_back();

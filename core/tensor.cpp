@@ -42,10 +42,6 @@ Elements::Elements(Ref<Storage>&& storage_, Shape&& shape_, Strides&& strides_, 
     : storage(std::move(storage_)), shape(std::move(shape_)), strides(std::move(strides_)), offset(offset_),
       numel(unroll::numel(shape)), dtype(dtype_), contiguous(is_row_major(shape, strides, numel)), is_view(is_view_) {}
 
-Elements::Elements(Ref<Storage>&& storage_, const Shape& shape_, std::int64_t numel_, DType dtype_)
-    : storage(std::move(storage_)), shape(shape_), strides(contiguous_strides(shape)), offset(0), numel(numel_),
-      dtype(dtype_), contiguous(true), is_view(false) {}
-
 Elements::Elements(const Elements& other)
     : storage(other.storage), shape(other.shape), strides(other.strides), offset(other.offset), numel(other.numel),
       dtype(other.dtype), contiguous(other.contiguous), is_view(other.is_view) {}
@@ -69,17 +65,17 @@ Ref<Storage> storage_at(void* memory, std::size_t bytes, bool has_body) noexcept
   return Ref<Storage>::adopt(storage);
 }
 
-// Row-major, of undefined value; `numel` is the shape's.
-Tensor new_dense(const Shape& shape, std::int64_t numel, DType dtype) {
+// Row-major, of undefined value; strides and `numel` are the shape's.
+Tensor new_dense(const Shape& shape, const Strides& strides, std::int64_t numel, DType dtype) {
   std::int64_t size = 0;
   if (__builtin_mul_overflow(numel, static_cast<std::int64_t>(size_of(dtype)), &size)) [[unlikely]]
     checked_mul(numel, static_cast<std::int64_t>(size_of(dtype)));  // which says so
   const auto bytes = static_cast<std::size_t>(size);
   const std::size_t block = kBody + kHeader + bytes;
   if (block > kSmall || shape.size() > Shape::kInline)
-    return new_body(storage_at(alloc::allocate(kHeader + bytes), bytes, false), shape, numel, dtype);
+    return new_body(storage_at(alloc::allocate(kHeader + bytes), bytes, false), shape, strides, numel, dtype);
   auto* memory = static_cast<std::byte*>(alloc::allocate(block, alloc::Kind::Tensor));
-  auto* body = new (memory) Body(storage_at(memory + kBody, bytes, true), shape, numel, dtype);
+  auto* body = new (memory) Body(storage_at(memory + kBody, bytes, true), shape, strides, numel, dtype);
   body->in_storage = true;
   return Tensor(Ref<Body>::adopt(body));
 }
@@ -105,7 +101,10 @@ Tensor new_tensor(Ref<Storage> storage, Shape&& shape, Strides&& strides, std::i
 
 Tensor new_tensor(const Elements& elements) { return new_body(elements); }
 
-Tensor new_like(const Elements& like, DType dtype) { return new_dense(like.shape, like.numel, dtype); }
+Tensor new_like(const Elements& like, DType dtype) {
+  if (like.contiguous && !like.is_view) return new_dense(like.shape, like.strides, like.numel, dtype);
+  return new_dense(like.shape, contiguous_strides(like.shape), like.numel, dtype);
+}
 
 Ref<Storage> replace_storage(Body& body, Ref<Storage> storage) noexcept {
   Ref<Storage> before = std::exchange(body.storage, std::move(storage));
@@ -139,7 +138,8 @@ Tensor handle_of(Elements& elements) noexcept {
 }  // namespace detail
 
 Tensor empty(Shape shape, DType dtype) {
-  return detail::new_dense(shape, numel(shape), dtype);
+  const std::int64_t n = numel(shape);  // first, as it checks the sizes
+  return detail::new_dense(shape, contiguous_strides(shape), n, dtype);
 }
 
 Tensor full(Shape shape, double value, DType dtype) {

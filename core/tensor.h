@@ -50,8 +50,10 @@ struct Elements {
   DType dtype;
   bool contiguous, is_view;
   Elements(Ref<Storage>&& storage, Shape&& shape, Strides&& strides, std::int64_t offset, DType dtype, bool is_view);
-  /// Row-major, from the memory's begin; `numel` is the shape's.
-  Elements(Ref<Storage>&& storage, const Shape& shape, std::int64_t numel, DType dtype);
+  /// Row-major, from the memory's begin; strides and `numel` are the shape's.
+  Elements(Ref<Storage>&& storage_, const Shape& shape_, const Strides& strides_, std::int64_t numel_, DType dtype_)
+      : storage(std::move(storage_)), shape(shape_), strides(strides_), offset(0), numel(numel_), dtype(dtype_),
+        contiguous(true), is_view(false) {}
   Elements(const Elements& other);
 };
 void retain(Elements*) noexcept;

@@ -38,8 +38,8 @@ void Plan::Numbering::grow() {
 // -- Plan
 
 // Nodes are taken from a heap by descending sequence number. A node's number is greater than those behind it, so when
-// it is taken all edges to it have been met, and they are taken one after the other: no table of nodes is needed, and no
-// sorting afterwards.
+// it is taken all edges to it have been met, and they are taken one after the other: no table of nodes is needed, and
+// no sorting afterwards.
 Plan::Plan(TensorList outputs, bool all) : all_(all) {
   visits_.reserve(32);
   targets_.reserve(64);

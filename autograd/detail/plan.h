@@ -9,8 +9,9 @@ namespace unroll::detail {
 template <class T>
 using Vector = std::vector<T, alloc::Allocator<T>>;
 
-/// What a backward pass is to do: which nodes run, in which order, and where each gradient goes. It is all the pass knows
-/// of the graph; in the graph nothing is marked, so passes may run inside each other and in several threads at once.
+/// What a backward pass is to do: which nodes run, in which order, and where each gradient goes. It is all the pass
+/// knows of the graph; in the graph nothing is marked, so passes may run inside each other and in several threads at
+/// once.
 class Plan {
  public:
   static constexpr std::uint32_t kNowhere = ~std::uint32_t{0};
@@ -81,8 +82,9 @@ class Plan {
 
   const bool all_;
   Vector<Visit> visits_;
-  Vector<std::uint32_t> targets_;  // one an output of the pass, then one an edge; before find_needed the number of a visit
-  Vector<Pending> pending_;        // a heap
+  Vector<std::uint32_t>
+      targets_;              // one an output of the pass, then one an edge; before find_needed the number of a visit
+  Vector<Pending> pending_;  // a heap
   std::uint32_t grads_ = 0;
   Vector<std::uint32_t> places_of_grads_;  // in wanted_; none while nothing computed is wanted
   Vector<Ref<GradSlot>> wanted_;
