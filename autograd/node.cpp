@@ -30,7 +30,7 @@ detail::NodeExtras& Node::extras_to_write() {
   return *extras_;
 }
 
-void retain(Node* node) noexcept { node->refs.fetch_add(1, std::memory_order_relaxed); }
+void retain(Node* node) noexcept { detail::add_to(node->refs, 1); }
 
 // A node owns the nodes it reads from, through its edges, its saved tensors and whatever a gradient function captured.
 // Deleting them from within each other would nest as deep as the graph; instead a node that dies while another is being
@@ -52,17 +52,19 @@ void Node::keep(detail::SavedTensor& saved, const Tensor& value, std::span<const
   if (!value.defined()) return;
   saved.elements = Ref<detail::Elements>(&value.body());
   saved.version = value.version();
-  auto own = std::find_if(outputs.begin(), outputs.end(), [&](const Tensor& y) { return y.is_same(value); });
-  if (own != outputs.end()) {
-    saved.output = static_cast<std::int32_t>(own - outputs.begin());
-  } else if (detail::GradSlot* history = detail::edge_of(value)) {
-    edges = edges.first(std::min<std::size_t>(edges.size(), 4));  // what is saved of many is not worth the search
-    auto edge = std::find_if(edges.begin(), edges.end(), [&](const auto& e) { return e.get() == history; });
-    if (edge != edges.end())
-      saved.input = static_cast<std::int32_t>(edge - edges.begin());
-    else
-      saved.history = Ref<detail::GradSlot>(history);
-  }
+  for (std::size_t j = 0; j < outputs.size(); ++j)
+    if (outputs[j].is_same(value)) {
+      saved.output = static_cast<std::int32_t>(j);
+      return;
+    }
+  detail::GradSlot* history = detail::edge_of(value);
+  if (!history) return;
+  for (std::size_t i = 0; i < std::min<std::size_t>(edges.size(), 4); ++i)  // of many it is not worth the search
+    if (edges[i].get() == history) {
+      saved.input = static_cast<std::int32_t>(i);
+      return;
+    }
+  saved.history = Ref<detail::GradSlot>(history);
 }
 
 namespace {
@@ -97,7 +99,7 @@ const Tensor& Saved::operator[](std::size_t i) const {
 
 namespace detail {
 
-void retain(GradSlot* slot) noexcept { slot->refs.fetch_add(1, std::memory_order_relaxed); }
+void retain(GradSlot* slot) noexcept { add_to(slot->refs, 1); }
 
 void release(GradSlot* slot) noexcept {
   if (!slot->drop()) return;

@@ -66,7 +66,8 @@ Ref<Storage> storage_at(void* memory, std::size_t bytes, bool has_body) noexcept
 }
 
 // Row-major, of undefined value; strides and `numel` are the shape's.
-Tensor new_dense(const Shape& shape, const Strides& strides, std::int64_t numel, DType dtype) {
+[[gnu::always_inline]] inline Tensor new_dense(const Shape& shape, const Strides& strides, std::int64_t numel,
+                                               DType dtype) {
   std::int64_t size = 0;
   if (__builtin_mul_overflow(numel, static_cast<std::int64_t>(size_of(dtype)), &size)) [[unlikely]]
     checked_mul(numel, static_cast<std::int64_t>(size_of(dtype)));  // which says so
@@ -88,7 +89,9 @@ void destroy(Body* body) noexcept {
   }
   Storage* block = (body->block ? body->block : body->storage).give();
   const std::size_t bytes = kBody + kHeader + block->bytes;
-  body->~Body();
+  body->storage = {};  // nothing else of a body whose shape lies within it has to be destroyed
+  body->grad_slot = {};
+  body->base = {};
   if (!block->drop()) return alloc::forget_tensor();  // a view lives on
   alloc::deallocate(body, bytes, alloc::Kind::Tensor);
 }
@@ -112,17 +115,17 @@ Ref<Storage> replace_storage(Body& body, Ref<Storage> storage) noexcept {
   return before;
 }
 
-void retain(Elements* elements) noexcept { elements->holds.fetch_add(1, std::memory_order_relaxed); }
+void retain(Elements* elements) noexcept { add_to(elements->holds, 1); }
 
 void release(Elements* elements) noexcept {
-  if (elements->holds.fetch_sub(1, std::memory_order_acq_rel) == 1) destroy(static_cast<Body*>(elements));
+  if (add_to(elements->holds, -1) == 1) destroy(static_cast<Body*>(elements));
 }
 
 void release(Body* body) noexcept {
   // Holds first: who has one can make a handle (handle_of), and would have made it before letting go.
   if (body->holds.load(std::memory_order_acquire) == 1 && body->refs.load(std::memory_order_acquire) == 1)
     return destroy(body);  // nobody is left to take a handle or a hold
-  if (body->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  if (add_to(body->refs, -1) != 1) return;
   body->grad_slot = {};
   body->base = {};
   if (std::exchange(body->is_pinned, false)) body->storage->pins.fetch_sub(1, std::memory_order_relaxed);
@@ -132,6 +135,7 @@ void release(Body* body) noexcept {
 Tensor handle_of(Elements& elements) noexcept {
   auto& body = static_cast<Body&>(elements);
   std::int32_t refs = body.refs.load(std::memory_order_relaxed);
+  if (refs > 0 && single_threaded()) return Tensor(Ref<Body>(&body));
   while (refs > 0 && !body.refs.compare_exchange_weak(refs, refs + 1, std::memory_order_acquire)) {}
   return refs > 0 ? Tensor(Ref<Body>::adopt(&body)) : Tensor();
 }

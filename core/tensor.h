@@ -93,7 +93,7 @@ Tensor new_like(const Elements& like, DType dtype);
 
 template <std::derived_from<RefCounted> T>
 void retain(T* counted) noexcept {
-  counted->refs.fetch_add(1, std::memory_order_relaxed);
+  add_to(counted->refs, 1);
 }
 }  // namespace detail
 
