@@ -105,7 +105,8 @@ Tensor new_tensor(Ref<Storage> storage, Shape&& shape, Strides&& strides, std::i
 Tensor new_tensor(const Elements& elements) { return new_body(elements); }
 
 Tensor new_like(const Elements& like, DType dtype) {
-  if (like.contiguous && !like.is_view) return new_dense(like.shape, like.strides, like.numel, dtype);
+  // Contiguous is also what has no elements, however expanded.
+  if (like.contiguous && !like.is_view && like.numel > 0) return new_dense(like.shape, like.strides, like.numel, dtype);
   return new_dense(like.shape, contiguous_strides(like.shape), like.numel, dtype);
 }
 
