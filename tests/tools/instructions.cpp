@@ -18,13 +18,14 @@ namespace {
 long news = 0;
 }  // namespace
 
-void* operator new(std::size_t bytes) {
+// Not inlined: g++ would take the pair of one inlined and one not for a mismatch.
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
   ++news;
   if (void* block = std::malloc(bytes)) return block;
   throw std::bad_alloc();
 }
-void operator delete(void* block) noexcept { std::free(block); }
-void operator delete(void* block, std::size_t) noexcept { std::free(block); }
+[[gnu::noinline]] void operator delete(void* block) noexcept { std::free(block); }
+[[gnu::noinline]] void operator delete(void* block, std::size_t) noexcept { std::free(block); }
 
 using namespace unroll;
 
@@ -47,7 +48,8 @@ int main(int argc, char** argv) {
     const std::int64_t calls = alloc::counters().system_calls;
     for (int i = 0; i < n; ++i) {
       step();
-      if (planted) delete new int;
+      int* volatile more = planted ? new int : nullptr;
+      delete more;
     }
     std::printf("%ld times operator new, %ld times the system in %d steps\n", news - before,
                 static_cast<long>(alloc::counters().system_calls - calls), n);
