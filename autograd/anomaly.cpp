@@ -8,11 +8,6 @@
 
 namespace unroll {
 
-bool& detail::anomaly_mode() noexcept {
-  thread_local bool on = false;
-  return on;
-}
-
 // -- Where
 
 namespace {

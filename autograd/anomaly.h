@@ -9,10 +9,6 @@ namespace unroll {
 
 class Node;
 
-namespace detail {
-bool& anomaly_mode() noexcept;
-}  // namespace detail
-
 /// While one lives and is on, this thread looks at every result for a NaN, forward and backward, and raises GradError
 /// at the first:
 ///
@@ -31,10 +27,10 @@ bool& anomaly_mode() noexcept;
 class AnomalyMode {
  public:
   explicit AnomalyMode(bool on = true) noexcept : anomaly_(on), fused_(!on && FusedMode::enabled()) {}
-  static bool enabled() noexcept { return detail::anomaly_mode(); }
+  static bool enabled() noexcept { return detail::switches().anomaly; }
 
  private:
-  detail::ScopedSwitch<detail::anomaly_mode> anomaly_;
+  detail::ScopedSwitch<&detail::Switches::anomaly> anomaly_;
   FusedMode fused_;
 };
 
@@ -51,7 +47,7 @@ class Where {
 
  protected:
   Where() noexcept {
-    if (anomaly_mode()) [[unlikely]]
+    if (switches().anomaly) [[unlikely]]
       push();
   }
   ~Where() {

@@ -2,14 +2,9 @@
 
 namespace unroll::detail {
 
-bool& grad_mode() noexcept {
-  thread_local bool on = true;
-  return on;
-}
-
-bool& fused_mode() noexcept {
-  thread_local bool on = true;
-  return on;
+Switches& switches() noexcept {
+  [[gnu::tls_model("initial-exec")]] thread_local Switches all;
+  return all;
 }
 
 }  // namespace unroll::detail

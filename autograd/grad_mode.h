@@ -5,19 +5,22 @@
 namespace unroll {
 
 namespace detail {
-// A thread's switches. Functions, because a thread_local variable cannot be shared with a dynamic library everywhere.
-bool& grad_mode() noexcept;
-bool& fused_mode() noexcept;
+/// A thread's switches.
+struct Switches {
+  bool grad = true, fused = true, anomaly = false;
+};
+/// A function, because a thread_local variable cannot be shared with a dynamic library everywhere.
+Switches& switches() noexcept;
 
 /// Sets a switch of this thread until the end of the scope, exceptions included.
-template <bool& (*Switch)() noexcept>
+template <bool Switches::*Switch>
 class ScopedSwitch {
  public:
-  explicit ScopedSwitch(bool on) noexcept : before_(std::exchange(Switch(), on)) {}
-  ~ScopedSwitch() { Switch() = before_; }
+  explicit ScopedSwitch(bool on) noexcept : before_(std::exchange(switches().*Switch, on)) {}
+  ~ScopedSwitch() { switches().*Switch = before_; }
   ScopedSwitch(const ScopedSwitch&) = delete;
   ScopedSwitch& operator=(const ScopedSwitch&) = delete;
-  static bool enabled() noexcept { return Switch(); }
+  static bool enabled() noexcept { return switches().*Switch; }
 
  private:
   bool before_;
@@ -26,11 +29,11 @@ class ScopedSwitch {
 
 /// Whether ops of this thread are recorded: `GradMode guard(false);` stops it until the end of the scope. On to begin
 /// with.
-using GradMode = detail::ScopedSwitch<detail::grad_mode>;
+using GradMode = detail::ScopedSwitch<&detail::Switches::grad>;
 
 /// Whether layers may use their fused kernels; off, they run the ops they are defined by, and the whole graph can be
 /// seen. On to begin with.
-using FusedMode = detail::ScopedSwitch<detail::fused_mode>;
+using FusedMode = detail::ScopedSwitch<&detail::Switches::fused>;
 
 /// Records nothing until the end of the scope.
 class NoGrad : public GradMode {

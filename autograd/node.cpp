@@ -7,59 +7,74 @@
 
 namespace unroll {
 namespace {
-// Every thread counts for itself. A node that reads another thread's node starts behind it (edge_to), as Lamport's
-// clocks do, so sequence numbers order every graph without a shared counter.
-thread_local std::uint64_t clock_of_thread = 0;
+// Every thread counts for itself. A node that reads another thread's node starts behind it, as Lamport's clocks
+// do, so sequence numbers order every graph without a shared counter.
+[[gnu::tls_model("initial-exec")]] thread_local std::uint64_t clock_of_thread = 0;
+
+// Nodes of this thread that have died while another is being deleted; see release.
+struct Dead {
+  Node* first = nullptr;
+  bool deleting = false;
+};
+[[gnu::tls_model("initial-exec")]] thread_local Dead dead;
 }  // namespace
 
-Node::Node(const char* name, std::uint32_t outputs) : name_(name), sequence_(++clock_of_thread), outputs_(outputs) {
+Node::Node(const char* name, std::uint32_t outputs, std::uint64_t after)
+    : name_(name), sequence_(clock_of_thread = std::max(clock_of_thread, after) + 1), outputs_(outputs) {
   if (AnomalyMode::enabled()) [[unlikely]]
     extras_to_write().recorded = detail::Where::path();
-  alloc::count_node(1);
 }
-
-Node::~Node() { alloc::count_node(-1); }
 
 detail::NodeExtras& Node::extras_to_write() {
   if (!extras_) extras_ = std::make_unique<detail::NodeExtras>();
   return *extras_;
 }
 
-void retain(Node* node) noexcept { node->refs.fetch_add(1, std::memory_order_relaxed); }
+void retain(Node* node) noexcept { detail::add_to(node->refs, 1); }
 
 // A node owns the nodes it reads from, through its edges, its saved tensors and whatever a gradient function captured.
 // Deleting them from within each other would nest as deep as the graph; instead a node that dies while another is being
 // deleted waits in a list.
 void release(Node* node) noexcept {
-  thread_local Node* waiting = nullptr;
-  thread_local bool deleting = false;
   if (!node->drop()) return;
-  node->next_dead_ = waiting;
-  waiting = node;
-  if (deleting) return;
-  deleting = true;
-  while (waiting) delete std::exchange(waiting, waiting->next_dead_);
-  deleting = false;
+  if (dead.deleting) {
+    node->next_dead_ = std::exchange(dead.first, node);
+    return;
+  }
+  dead.deleting = true;
+  delete node;
+  while (dead.first) delete std::exchange(dead.first, dead.first->next_dead_);
+  dead.deleting = false;
 }
 
-Ref<detail::GradSlot> Node::edge_to(const Tensor& input) {
-  if (!detail::wants_grad(input)) return {};
-  const Ref<detail::GradSlot>& slot = input.body().grad_slot;
-  if (slot->grad_fn && slot->grad_fn->sequence() >= sequence_)
-    sequence_ = clock_of_thread = slot->grad_fn->sequence() + 1;
-  return slot;
-}
-
-void Node::keep(detail::SavedTensor& saved, const Tensor& value, std::span<const Tensor> outputs) {
+void Node::keep(detail::SavedTensor& saved, const Tensor& value, std::span<const Tensor> outputs,
+                std::span<const Ref<detail::GradSlot>> edges) {
   if (!value.defined()) return;
   saved.elements = Ref<detail::Elements>(&value.body());
   saved.version = value.version();
-  auto own = std::find_if(outputs.begin(), outputs.end(), [&](const Tensor& y) { return y.is_same(value); });
-  if (own != outputs.end())
-    saved.output = static_cast<std::int32_t>(own - outputs.begin());
-  else if (detail::wants_grad(value))
-    saved.history = value.body().grad_slot;
+  for (std::size_t j = 0; j < outputs.size(); ++j)
+    if (outputs[j].is_same(value)) {
+      saved.output = static_cast<std::int32_t>(j);
+      return;
+    }
+  detail::GradSlot* history = detail::edge_of(value);
+  if (!history) return;
+  for (std::size_t i = 0; i < std::min<std::size_t>(edges.size(), 4); ++i)  // of many it is not worth the search
+    if (edges[i].get() == history) {
+      saved.input = static_cast<std::int32_t>(i);
+      return;
+    }
+  saved.history = Ref<detail::GradSlot>(history);
 }
+
+namespace {
+void set_history(const Tensor& y, Ref<detail::GradSlot> slot, Ref<Node> node, std::uint32_t output) {
+  slot->grad_fn = std::move(node);
+  slot->output = output;
+  slot->requires_grad = true;
+  y.body().grad_slot = std::move(slot);
+}
+}  // namespace
 
 const Tensor& Saved::operator[](std::size_t i) const {
   const detail::SavedTensor& saved = saved_[i];
@@ -74,28 +89,36 @@ const Tensor& Saved::operator[](std::size_t i) const {
   if (!x.defined() && saved.output < 0) x = detail::handle_of(*saved.elements);
   if (!x.defined()) {
     x = detail::new_tensor(e);
-    x.body().grad_slot = saved.history;
+    x.body().grad_slot = saved.input >= 0 ? node_.inputs()[static_cast<std::size_t>(saved.input)] : saved.history;
   }
   if (saved.output >= 0 && GradMode::enabled() && !x.grad_slot())
-    detail::attach(x, Ref<Node>(&node_), static_cast<std::uint32_t>(saved.output));
+    set_history(x, Ref<detail::GradSlot>::adopt(new detail::GradSlot(x)), Ref<Node>(&node_),
+                static_cast<std::uint32_t>(saved.output));
   return x;
 }
 
 namespace detail {
 
-void retain(GradSlot* slot) noexcept { slot->refs.fetch_add(1, std::memory_order_relaxed); }
+void retain(GradSlot* slot) noexcept { add_to(slot->refs, 1); }
 
 void release(GradSlot* slot) noexcept {
-  if (slot->drop()) delete slot;
+  if (!slot->drop()) return;
+  if (!slot->in_node) return delete slot;
+  slot->grad = {};
+  slot->grad_fn = {};  // the last line: with the node goes the slot
 }
 
 void attach(const Tensor& y, Ref<Node> node, std::uint32_t output) {
-  auto slot = Ref<GradSlot>::adopt(new GradSlot(y));
-  slot->grad_fn = std::move(node);
-  slot->output = output;
-  slot->requires_grad = true;
+  if (output == 0) {
+    GradSlot& slot = node->slot_;
+    slot.shape = y.shape();
+    slot.dtype = y.dtype();
+    slot.in_node = true;
+    set_history(y, Ref<GradSlot>::adopt(&slot), std::move(node), 0);
+  } else {
+    set_history(y, Ref<GradSlot>::adopt(new GradSlot(y)), std::move(node), output);
+  }
   Body& b = y.body();
-  b.grad_slot = std::move(slot);
   if (b.is_view && !b.base && !std::exchange(b.is_pinned, true))
     b.storage->pins.fetch_add(1, std::memory_order_relaxed);
 }

@@ -13,18 +13,23 @@ void retain(Node*) noexcept;
 void release(Node*) noexcept;
 
 namespace detail {
+/// Makes `y` output number `output` of `node`, which is new.
+void attach(const Tensor& y, Ref<Node> node, std::uint32_t output);
+
 /// A tensor's place in the graph. The tensor owns it, and so does every op that reads the tensor: it is the edge from
 /// the op to where the tensor came from. For a leaf it holds the gradient; otherwise it names the op and which of its
-/// outputs the tensor is.
+/// outputs the tensor is. That of an op's first output lies in the node: one block less an op.
 struct GradSlot : RefCounted {
   Ref<Node> grad_fn;         // none for a leaf
   std::uint32_t output = 0;  // of grad_fn
   bool requires_grad = false;
   bool retains_grad = false;  // keep `grad` although the tensor was computed
-  DType dtype;
+  bool in_node = false;       // it lies in grad_fn
+  DType dtype = DType::Float32;
   Shape shape;
   Tensor grad;
   Hooks<GradHook> hooks;  // of a leaf; those of computed tensors are on the node
+  GradSlot() noexcept = default;
   explicit GradSlot(const Tensor& like) : dtype(like.dtype()), shape(like.shape()) {}
   static void* operator new(std::size_t bytes) { return alloc::allocate(bytes); }
   static void operator delete(void* p, std::size_t bytes) noexcept { alloc::deallocate(p, bytes); }
@@ -34,9 +39,10 @@ struct GradSlot : RefCounted {
 /// place later belongs to a node that may own this one, and node and tensor would own each other.
 struct SavedTensor {
   Ref<Elements> elements;
-  Ref<GradSlot> history;      // none for an own output, for the same reason
+  Ref<GradSlot> history;      // none for an own output, for the same reason, nor for an input
   std::uint32_t version = 0;  // of the memory when it was saved
   std::int32_t output = -1;   // ≥ 0: the node's own output of that number
+  std::int32_t input = -1;    // ≥ 0: its history is that of the node's input
 };
 
 /// What one run of Node::backward reads and writes.
@@ -76,7 +82,7 @@ class Node : public RefCounted {
  public:
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
-  virtual ~Node();
+  virtual ~Node() = default;
 
   const char* name() const noexcept { return name_; }
   /// Greater than that of any node it reads from: descending order is an order to run backward in.
@@ -98,19 +104,19 @@ class Node : public RefCounted {
   const detail::NodeExtras* extras() const noexcept { return extras_.get(); }
   detail::NodeExtras& extras_to_write();
 
-  static void* operator new(std::size_t bytes) { return alloc::allocate(bytes); }
-  static void operator delete(void* p, std::size_t bytes) noexcept { alloc::deallocate(p, bytes); }
+  static void* operator new(std::size_t bytes) { return alloc::allocate(bytes, alloc::Kind::Node); }
+  static void operator delete(void* p, std::size_t bytes) noexcept { alloc::deallocate(p, bytes, alloc::Kind::Node); }
 
  protected:
-  Node(const char* name, std::uint32_t outputs);
-  /// Moves the sequence number past that of the input's op and returns the edge to it.
-  Ref<detail::GradSlot> edge_to(const Tensor& input);
+  Node(const char* name, std::uint32_t outputs, std::uint64_t after);
   /// Takes `value` into `saved`, as an output when it is one of `outputs`.
-  void keep(detail::SavedTensor& saved, const Tensor& value, std::span<const Tensor> outputs);
+  void keep(detail::SavedTensor& saved, const Tensor& value, std::span<const Tensor> outputs,
+            std::span<const Ref<detail::GradSlot>> edges);
   virtual void release_saved() noexcept = 0;
 
  private:
   friend void release(Node*) noexcept;
+  friend void detail::attach(const Tensor& y, Ref<Node> node, std::uint32_t output);
   const char* name_;
   union {
     std::uint64_t sequence_;
@@ -119,17 +125,20 @@ class Node : public RefCounted {
   std::uint32_t outputs_;
   bool freed_ = false;
   std::unique_ptr<detail::NodeExtras> extras_;
+  detail::GradSlot slot_;  // of the first output, for nearly all nodes have one
 };
 
 namespace detail {
-inline bool wants_grad(const Tensor& x) {
-  const GradSlot* slot = x.grad_slot();
-  return slot && slot->requires_grad;
+/// The slot that an op which reads x has an edge to; null if x needs no gradient.
+inline GradSlot* edge_of(const Tensor& x) {
+  auto* slot = const_cast<GradSlot*>(x.grad_slot());
+  return slot && slot->requires_grad ? slot : nullptr;
 }
+inline bool wants_grad(const Tensor& x) { return edge_of(x); }
+/// The sequence number that an op which reads it comes after.
+inline std::uint64_t sequence_of(const GradSlot* slot) { return slot && slot->grad_fn ? slot->grad_fn->sequence() : 0; }
 /// Drops x's gradient, or sets it to zero: in place, or by a new one where that cannot be.
 void zero_grad(const Tensor& x, bool set_to_none);
-/// Makes `y` output number `output` of `node`.
-void attach(const Tensor& y, Ref<Node> node, std::uint32_t output);
 }  // namespace detail
 
 }  // namespace unroll

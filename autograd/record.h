@@ -3,6 +3,7 @@
 #include <unroll/autograd/grad_mode.h>
 #include <unroll/autograd/node.h>
 
+#include <algorithm>
 #include <concepts>
 #include <tuple>
 
@@ -35,10 +36,11 @@ struct SaveList {
 template <std::size_t N, std::size_t K, class... Gradients>
 class OpNode final : public Node {
  public:
-  OpNode(const char* name, const Arg (&inputs)[N], const Tensor& y, const SaveList<K>& saves, Gradients&&... gradients)
-      : Node(name, 1), gradients_(std::move(gradients)...) {
-    for (std::size_t i = 0; i < N; ++i) edges_[i] = edge_to(*inputs[i].tensor);
-    for (std::size_t k = 0; k < K; ++k) keep(saved_[k], *saves.tensors[k], std::span(&y, 1));
+  OpNode(const char* name, const std::array<GradSlot*, N>& edges, const Tensor& y, const SaveList<K>& saves,
+         Gradients&&... gradients)
+      : Node(name, 1, latest(edges)), gradients_(std::move(gradients)...) {
+    for (std::size_t i = 0; i < N; ++i) edges_[i] = Ref<GradSlot>(edges[i]);
+    for (std::size_t k = 0; k < K; ++k) keep(saved_[k], *saves.tensors[k], std::span(&y, 1), edges_);
   }
   std::span<const Ref<GradSlot>> inputs() const noexcept override { return edges_; }
   void backward(const GradFlow& flow) override {
@@ -59,6 +61,11 @@ class OpNode final : public Node {
     else
       return f(g);
   }
+  static std::uint64_t latest(const std::array<GradSlot*, N>& edges) {
+    std::uint64_t result = 0;
+    for (const GradSlot* edge : edges) result = std::max(result, sequence_of(edge));
+    return result;
+  }
   void release_saved() noexcept override { saved_ = {}; }
 
   std::array<Ref<GradSlot>, N> edges_;
@@ -72,10 +79,10 @@ class GroupNode final : public Node {
  public:
   GroupNode(const char* name, std::span<const Tensor> inputs, std::span<const Tensor> outputs,
             std::span<const Tensor* const> saves, Gradient&& gradient)
-      : Node(name, static_cast<std::uint32_t>(outputs.size())), edges_(inputs.size()), saved_(saves.size()),
-        gradient_(std::move(gradient)) {
-    for (std::size_t i = 0; i < inputs.size(); ++i) edges_[i] = edge_to(inputs[i]);
-    for (std::size_t k = 0; k < saves.size(); ++k) keep(saved_[k], *saves[k], outputs);
+      : Node(name, static_cast<std::uint32_t>(outputs.size()), latest(inputs)), edges_(inputs.size()),
+        saved_(saves.size()), gradient_(std::move(gradient)) {
+    for (std::size_t i = 0; i < inputs.size(); ++i) edges_[i] = Ref<GradSlot>(edge_of(inputs[i]));
+    for (std::size_t k = 0; k < saves.size(); ++k) keep(saved_[k], *saves[k], outputs, edges_);
   }
   std::span<const Ref<GradSlot>> inputs() const noexcept override { return edges_; }
   void backward(const GradFlow& flow) override {
@@ -86,6 +93,12 @@ class GroupNode final : public Node {
  private:
   template <class T>
   using Vector = std::vector<T, alloc::Allocator<T>>;
+  static std::uint64_t latest(std::span<const Tensor> inputs) {
+    std::uint64_t result = 0;
+    for (const Tensor& x : inputs)
+      if (x.defined()) result = std::max(result, sequence_of(edge_of(x)));
+    return result;
+  }
   void release_saved() noexcept override { saved_.clear(); }
 
   Vector<Ref<GradSlot>> edges_;
@@ -112,26 +125,35 @@ inline constexpr auto unchanged = [](const Tensor& g) { return g; };
 
 /// Records that the op `name` computed y from `inputs` (undefined ones are allowed), with one gradient function an
 /// input: (const Tensor& g, const Saved& s) → Tensor or (const Tensor& g) → Tensor. It runs only if that input needs
-/// its gradient.
+/// its gradient. `std::move(y)` spares y a copy of the handle; save(y) may still name it.
 template <std::size_t N, std::size_t K, class... Gradients>
-Tensor record(const char* name, const detail::Arg (&inputs)[N], Tensor y, const detail::SaveList<K>& saves,
+Tensor record(const char* name, const detail::Arg (&inputs)[N], Tensor&& y, const detail::SaveList<K>& saves,
               Gradients... gradients) {
   static_assert(sizeof...(Gradients) == N, "record: one gradient function for each input");
-  if (AnomalyMode::enabled()) [[unlikely]]
+  const detail::Switches mode = detail::switches();
+  if (mode.anomaly) [[unlikely]]
     detail::check_forward(name, inputs, std::span(&y, 1));
-  if (!GradMode::enabled()) return y;
+  if (!mode.grad) return std::move(y);
+  std::array<detail::GradSlot*, N> edges;
   bool wanted = false;
-  for (const detail::Arg& x : inputs) wanted |= detail::wants_grad(*x.tensor);
-  if (!wanted) return y;
-  auto node = Ref<Node>::adopt(new detail::OpNode<N, K, Gradients...>(name, inputs, y, saves, std::move(gradients)...));
+  for (std::size_t i = 0; i < N; ++i) wanted |= (edges[i] = detail::edge_of(*inputs[i].tensor)) != nullptr;
+  if (!wanted) return std::move(y);
+  auto node = Ref<Node>::adopt(new detail::OpNode<N, K, Gradients...>(name, edges, y, saves, std::move(gradients)...));
   detail::attach(y, std::move(node), 0);
-  return y;
+  return std::move(y);
+}
+
+/// The same of a y that somebody keeps.
+template <std::size_t N, std::size_t K, class... Gradients>
+Tensor record(const char* name, const detail::Arg (&inputs)[N], const Tensor& y, const detail::SaveList<K>& saves,
+              Gradients... gradients) {
+  return record(name, inputs, Tensor(y), saves, std::move(gradients)...);
 }
 
 /// The same for an op that saves nothing.
-template <std::size_t N, detail::SavesNothing... Gradients>
-Tensor record(const char* name, const detail::Arg (&inputs)[N], Tensor y, Gradients... gradients) {
-  return record(name, inputs, std::move(y), save(), std::move(gradients)...);
+template <std::size_t N, std::convertible_to<Tensor> Y, detail::SavesNothing... Gradients>
+Tensor record(const char* name, const detail::Arg (&inputs)[N], Y&& y, Gradients... gradients) {
+  return record(name, inputs, std::forward<Y>(y), save(), std::move(gradients)...);
 }
 
 /// Gradients of a whole op: g[j] is that of output j (undefined where none arrived), dx[i] is to become that of input i

@@ -47,7 +47,31 @@ constexpr SizeClass size_class(std::size_t bytes) noexcept {
   return {4 * (octave - 7) + quarter, (std::size_t{1} << octave) + (quarter + 1) * step};
 }
 
+constexpr std::size_t bytes_of_class(std::size_t index) noexcept {
+  if (index < 4) return (index + 1) * kAlignment;
+  return (5 + index % 4) << (index / 4 + 5);  // 2^octave + (quarter + 1) steps
+}
+static_assert(bytes_of_class(size_class(64).index) == 64 && bytes_of_class(size_class(256).index) == 256);
+static_assert(bytes_of_class(size_class(257).index) == 320 && bytes_of_class(size_class(1793).index) == 2048);
+
 constexpr std::size_t kSmallClasses = kSmall > 0 ? size_class(kSmall).index + 1 : 0;
+
+// The classes of small blocks, looked up.
+struct SmallClasses {
+  std::array<std::uint16_t, kSmall / kAlignment + 1> index{}, bytes{};
+  constexpr SmallClasses() noexcept {
+    for (std::size_t lines = 0; lines < index.size(); ++lines) {
+      index[lines] = static_cast<std::uint16_t>(size_class(lines * kAlignment).index);
+      bytes[lines] = static_cast<std::uint16_t>(size_class(lines * kAlignment).bytes);
+    }
+  }
+};
+constexpr SmallClasses kSmallClass;
+
+SizeClass small_class(std::size_t bytes) noexcept {
+  const std::size_t lines = (bytes + kAlignment - 1) / kAlignment;
+  return {kSmallClass.index[lines], kSmallClass.bytes[lines]};
+}
 
 struct FreeBlock {
   FreeBlock* next;
@@ -75,26 +99,27 @@ class Tally {
   std::atomic<std::int64_t> value_{0};
 };
 
+// A thread's share of the counters. Blocks are owned from when they come from the system or out of a chunk until they
+// go back, and kept while they lie in a free list: what is owned and not kept is in use.
 struct Tallies {
-  Tally bytes, tensors, nodes, system_calls;
+  Tally owned, kept, system_calls;
+  std::array<Tally, 3> live;  // blocks of each kind
   void add(const Tallies& other) noexcept {
-    bytes.add(other.bytes.get());
-    tensors.add(other.tensors.get());
-    nodes.add(other.nodes.get());
+    owned.add(other.owned.get());
+    kept.add(other.kept.get());
     system_calls.add(other.system_calls.get());
+    for (std::size_t kind = 0; kind < live.size(); ++kind) live[kind].add(other.live[kind].get());
   }
+  Tally& of(Kind kind) noexcept { return live[static_cast<std::size_t>(kind)]; }
 };
 
+constexpr std::int64_t as_change(std::size_t bytes) noexcept { return static_cast<std::int64_t>(bytes); }
+
 struct Cache {
-  struct List {
-    FreeBlock* first = nullptr;
-    std::size_t bytes = 0;
-  };
-  std::array<List, kClasses> lists{};
-  std::size_t kept = 0;  // in all lists
+  std::array<FreeBlock*, kClasses> lists{};
+  Tallies tallies;
   Rest rest;
   std::size_t next_chunk = kLeastChunk;
-  Tallies tallies;
   Cache *previous = nullptr, *next = nullptr;
 };
 
@@ -103,7 +128,7 @@ struct Cache {
 struct Registry {
   std::mutex mutex;
   Cache* first = nullptr;
-  Tallies past;
+  Tallies past;                                         // of threads that have ended, and of blocks that no thread owns
   std::array<std::atomic<Batch*>, kClasses> batches{};  // written under the mutex
   struct OldRest {
     OldRest* next;
@@ -123,13 +148,18 @@ void give_to_all(FreeBlock* first, std::size_t bytes, std::size_t index) noexcep
   FreeBlock* second = first->next;
   Batch* next = all.batches[index].load(std::memory_order_relaxed);
   all.batches[index].store(new (first) Batch{{second}, next, bytes}, std::memory_order_relaxed);
+  all.past.kept.add(as_change(bytes));
 }
 
 void release_list(Cache& cache, std::size_t index) noexcept {
-  auto [block, bytes] = std::exchange(cache.lists[index], {});
-  cache.kept -= bytes;
-  if (block && index < kSmallClasses) return give_to_all(block, bytes, index);
-  while (block) std::free(std::exchange(block, block->next));
+  FreeBlock* first = std::exchange(cache.lists[index], nullptr);
+  if (!first) return;
+  std::size_t bytes = 0;
+  for (FreeBlock* block = first; block; block = block->next) bytes += bytes_of_class(index);
+  cache.tallies.kept.add(-as_change(bytes));
+  if (index < kSmallClasses) return give_to_all(first, bytes, index);
+  cache.tallies.owned.add(-as_change(bytes));
+  while (first) std::free(std::exchange(first, first->next));
 }
 
 void release_lists(Cache& cache) noexcept {
@@ -143,7 +173,9 @@ void release_rest(Cache& cache) noexcept {
   registry().rests = new (rest.begin) Registry::OldRest{registry().rests, rest.end};
 }
 
-thread_local Cache* this_cache = nullptr;
+// initial-exec: to look at it is a move even in a shared library, where it would be a call. It takes 8 of the bytes
+// that the dynamic linker keeps for libraries which are loaded late.
+[[gnu::tls_model("initial-exec")]] thread_local Cache* this_cache = nullptr;
 thread_local bool thread_is_ending = false;
 
 // Enters the thread's cache into the registry at its first allocation and takes it out when the thread ends.
@@ -209,8 +241,9 @@ void take_from_all(Cache& mine, SizeClass size) noexcept {
   std::scoped_lock lock(all.mutex);
   if (Batch* batch = all.batches[size.index].load(std::memory_order_relaxed)) {
     all.batches[size.index].store(batch->next_batch, std::memory_order_relaxed);
-    mine.lists[size.index] = {batch, batch->bytes};
-    mine.kept += batch->bytes;
+    all.past.kept.add(-as_change(batch->bytes));
+    mine.tallies.kept.add(as_change(batch->bytes));
+    mine.lists[size.index] = batch;
   } else if (all.rests && mine.rest.bytes() < size.bytes) {
     mine.rest = {reinterpret_cast<std::byte*>(all.rests), all.rests->end};
     all.rests = all.rests->next;
@@ -228,63 +261,96 @@ void new_chunk(Cache& mine, std::size_t asked) {
 }
 
 FreeBlock* take(Cache& mine, SizeClass size) noexcept {
-  Cache::List& list = mine.lists[size.index];
-  list.bytes -= size.bytes;
-  mine.kept -= size.bytes;
-  return std::exchange(list.first, list.first->next);
+  mine.tallies.kept.add(-as_change(size.bytes));
+  FreeBlock*& first = mine.lists[size.index];
+  return std::exchange(first, first->next);
+}
+
+void put(Cache& mine, void* block, SizeClass size) noexcept {
+  mine.tallies.kept.add(as_change(size.bytes));
+  FreeBlock*& first = mine.lists[size.index];
+  first = new (block) FreeBlock{first};
 }
 
 // A block when the list of its class is empty.
 [[gnu::noinline]] void* more(Cache* mine, SizeClass size, std::size_t asked) {
-  if (size.bytes > kSmall || !mine) return ask_system(mine, kAlignment, size.bytes, asked);
-  if (mine->rest.bytes() < size.bytes || registry().batches[size.index].load(std::memory_order_relaxed))
-    take_from_all(*mine, size);
-  if (mine->lists[size.index].first) return take(*mine, size);
-  if (mine->rest.bytes() < size.bytes) new_chunk(*mine, asked);
-  return std::exchange(mine->rest.begin, mine->rest.begin + size.bytes);
+  void* block = nullptr;
+  if (size.bytes > kSmall || !mine) {
+    block = ask_system(mine, kAlignment, size.bytes, asked);
+  } else {
+    if (mine->rest.bytes() < size.bytes || registry().batches[size.index].load(std::memory_order_relaxed))
+      take_from_all(*mine, size);
+    if (mine->lists[size.index]) return take(*mine, size);
+    if (mine->rest.bytes() < size.bytes) new_chunk(*mine, asked);
+    block = std::exchange(mine->rest.begin, mine->rest.begin + size.bytes);
+  }
+  tally(mine, [&](Tallies& t) { t.owned.add(as_change(size.bytes)); });
+  return block;
+}
+
+// Takes back a block that the thread's lists have no room for.
+[[gnu::noinline]] void give_back(Cache* mine, void* block, SizeClass size) noexcept {
+  if (size.bytes <= kSmall) return give_to_all(new (block) FreeBlock{nullptr}, size.bytes, size.index);
+  tally(mine, [&](Tallies& t) { t.owned.add(-as_change(size.bytes)); });
+  std::free(block);
 }
 
 }  // namespace
 
-void* allocate(std::size_t bytes) {
-  if (Hook hook = the_hook.load(std::memory_order_relaxed); hook && !hook(bytes)) [[unlikely]]
-    throw OutOfMemory(bytes);
+// What the fast paths below leave over.
+[[gnu::noinline]] static void* allocate_slowly(std::size_t bytes, Kind kind) {
+  if (Hook hook = the_hook.load(std::memory_order_relaxed); hook && !hook(bytes)) throw OutOfMemory(bytes);
   if (bytes > std::size_t{1} << 46)
     throw OutOfMemory(bytes);  // beyond any address space; keeps the arithmetic below in range
   SizeClass size = size_class(bytes);
   Cache* mine = cache();
-  void* block = mine && mine->lists[size.index].first ? take(*mine, size) : more(mine, size, bytes);
-  tally(mine, [&](Tallies& t) { t.bytes.add(static_cast<std::int64_t>(size.bytes)); });
+  void* block = mine && mine->lists[size.index] ? take(*mine, size) : more(mine, size, bytes);
+  tally(mine, [&](Tallies& t) { t.of(kind).add(1); });
   return block;
 }
 
-void deallocate(void* block, std::size_t bytes) noexcept {
+[[gnu::noinline]] static void deallocate_slowly(void* block, std::size_t bytes, Kind kind) noexcept {
   if (!block) return;
   SizeClass size = size_class(bytes);
   Cache* mine = cache();
-  tally(mine, [&](Tallies& t) { t.bytes.add(-static_cast<std::int64_t>(size.bytes)); });
-  const bool small = size.bytes <= kSmall;
-  if (!mine) return small ? give_to_all(new (block) FreeBlock{nullptr}, size.bytes, size.index) : std::free(block);
-  if (mine->kept + size.bytes > kCacheLimit) [[unlikely]] {
-    if (!small) return std::free(block);
+  tally(mine, [&](Tallies& t) { t.of(kind).add(-1); });
+  if (!mine) return give_back(mine, block, size);
+  if (mine->tallies.kept.get() + as_change(size.bytes) > as_change(kCacheLimit)) {
+    if (size.bytes > kSmall) return give_back(mine, block, size);
     release_list(*mine, size.index);
   }
-  Cache::List& list = mine->lists[size.index];
-  list.first = new (block) FreeBlock{list.first};
-  list.bytes += size.bytes;
-  mine->kept += size.bytes;
+  put(*mine, block, size);
+}
+
+void* allocate(std::size_t bytes, Kind kind) {
+  Cache* mine = this_cache;
+  if (!mine || bytes > kSmall || the_hook.load(std::memory_order_relaxed)) return allocate_slowly(bytes, kind);
+  const SizeClass size = small_class(bytes);
+  if (!mine->lists[size.index]) [[unlikely]]
+    return allocate_slowly(bytes, kind);
+  mine->tallies.of(kind).add(1);
+  return take(*mine, size);
+}
+
+void deallocate(void* block, std::size_t bytes, Kind kind) noexcept {
+  Cache* mine = this_cache;
+  if (!mine || bytes > kSmall || !block) return deallocate_slowly(block, bytes, kind);
+  const SizeClass size = small_class(bytes);
+  if (mine->tallies.kept.get() + as_change(size.bytes) > as_change(kCacheLimit)) [[unlikely]]
+    return deallocate_slowly(block, bytes, kind);
+  mine->tallies.of(kind).add(-1);
+  put(*mine, block, size);
 }
 
 void trim() noexcept {
   if (Cache* mine = cache()) release_lists(*mine);
 }
 
-void count_tensor(std::int64_t change) noexcept {
-  tally(cache(), [&](Tallies& t) { t.tensors.add(change); });
-}
-
-void count_node(std::int64_t change) noexcept {
-  tally(cache(), [&](Tallies& t) { t.nodes.add(change); });
+void forget_tensor() noexcept {
+  tally(cache(), [](Tallies& t) {
+    t.of(Kind::Tensor).add(-1);
+    t.of(Kind::Other).add(1);
+  });
 }
 
 Counters counters() noexcept {
@@ -293,7 +359,8 @@ Counters counters() noexcept {
   Tallies sum;
   sum.add(all.past);
   for (Cache* one = all.first; one; one = one->next) sum.add(one->tallies);
-  return {sum.bytes.get(), sum.tensors.get(), sum.nodes.get(), sum.system_calls.get()};
+  return {sum.owned.get() - sum.kept.get(), sum.of(Kind::Tensor).get(), sum.of(Kind::Node).get(),
+          sum.system_calls.get()};
 }
 
 void set_hook(Hook hook) noexcept { the_hook.store(hook, std::memory_order_relaxed); }

@@ -10,11 +10,14 @@ namespace unroll::alloc {
 
 constexpr std::size_t kAlignment = 64;  // a cache line, and the widest vector
 
-/// A block of at least `bytes`, its contents undefined. Raises OutOfMemory.
-void* allocate(std::size_t bytes);
+/// What a block is for, so that one look at the thread's state both hands it out and counts it.
+enum class Kind : std::uint8_t { Other, Tensor, Node };
 
-/// Gives back what allocate(bytes) returned; from any thread.
-void deallocate(void* block, std::size_t bytes) noexcept;
+/// A block of at least `bytes`, its contents undefined. Raises OutOfMemory.
+void* allocate(std::size_t bytes, Kind kind = Kind::Other);
+
+/// Gives back what allocate(bytes, kind) returned; from any thread.
+void deallocate(void* block, std::size_t bytes, Kind kind = Kind::Other) noexcept;
 
 /// Returns this thread's free blocks: to the system, or, if they are small and therefore cut from a chunk that others
 /// use as well, to all threads.
@@ -29,8 +32,8 @@ struct Counters {
 };
 Counters counters() noexcept;
 
-void count_tensor(std::int64_t change) noexcept;
-void count_node(std::int64_t change) noexcept;
+/// The block of a tensor outlives it, for views: one tensor less, and deallocate is to be called without its kind.
+void forget_tensor() noexcept;
 
 /// Asked before every allocation; false makes it raise OutOfMemory. For tests of what happens then; none to begin with.
 using Hook = bool (*)(std::size_t bytes) noexcept;

@@ -47,7 +47,7 @@ inline constexpr DType dtype_of<bool> = DType::Bool;
 
 /// Calls f.operator()<T>() with the C++ type of a dtype that computes: float or double.
 template <class F>
-decltype(auto) dispatch_float(std::string_view op, DType dtype, F&& f) {
+decltype(auto) dispatch_float(const char* op, DType dtype, F&& f) {
   if (dtype == DType::Float32) return f.template operator()<float>();
   check<DTypeError>(dtype == DType::Float64, "{}: expected float32 or float64, got {}", op, dtype);
   return f.template operator()<double>();
@@ -55,7 +55,7 @@ decltype(auto) dispatch_float(std::string_view op, DType dtype, F&& f) {
 
 /// The same for the dtypes that have arithmetic: float, double or int64.
 template <class F>
-decltype(auto) dispatch_number(std::string_view op, DType dtype, F&& f) {
+decltype(auto) dispatch_number(const char* op, DType dtype, F&& f) {
   if (dtype == DType::Int64) return f.template operator()<std::int64_t>();
   check<DTypeError>(dtype != DType::Bool, "{}: expected a number, got bool", op);
   return dispatch_float(op, dtype, f);

@@ -2,17 +2,38 @@
 #include <atomic>
 #include <cstdint>
 #include <utility>
+#if __has_include(<sys/single_threaded.h>)
+#include <sys/single_threaded.h>
+#endif
 
 namespace unroll {
+
+namespace detail {
+/// Whether the process has no second thread. Counting then needs no locked instructions, which are a good part of what
+/// an op on a small tensor takes.
+inline bool single_threaded() noexcept {
+#if __has_include(<sys/single_threaded.h>)
+  return __libc_single_threaded != 0;
+#else
+  return false;
+#endif
+}
+/// One more or less, and what the count was before; the last one to let go sees what all others did.
+inline std::int32_t add_to(std::atomic<std::int32_t>& count, std::int32_t change) noexcept {
+  if (!single_threaded())
+    return count.fetch_add(change, change > 0 ? std::memory_order_relaxed : std::memory_order_acq_rel);
+  const std::int32_t before = count.load(std::memory_order_relaxed);
+  count.store(before + change, std::memory_order_relaxed);
+  return before;
+}
+}  // namespace detail
 
 /// The count inside an object that Ref points to. Atomic, because threads share parameters.
 struct RefCounted {
   std::atomic<std::int32_t> refs{1};
   /// Gives up one count; true when it was the last. Who holds the only one needs no locked instruction: nobody is left
   /// to take another.
-  bool drop() noexcept {
-    return refs.load(std::memory_order_acquire) == 1 || refs.fetch_sub(1, std::memory_order_acq_rel) == 1;
-  }
+  bool drop() noexcept { return refs.load(std::memory_order_acquire) == 1 || detail::add_to(refs, -1) == 1; }
 };
 
 /// An intrusive pointer. `retain(T*)` and `release(T*)` are found by name next to T, which may be incomplete here.
@@ -36,6 +57,8 @@ class Ref {
     if (p_) release(p_);
   }
 
+  /// Hands its count over to the caller.
+  T* give() noexcept { return std::exchange(p_, nullptr); }
   T* get() const noexcept { return p_; }
   T* operator->() const noexcept { return p_; }
   T& operator*() const noexcept { return *p_; }

@@ -67,14 +67,19 @@ std::int64_t numel(const Shape& shape) {
   for (std::int64_t size : shape) {
     check<ShapeError>(size >= 0, "negative size {} in shape {}", size, shape);
     empty |= size == 0;
-    extent = checked_mul(extent, std::max<std::int64_t>(size, 1));
+    std::int64_t before = extent;
+    if (__builtin_mul_overflow(before, std::max<std::int64_t>(size, 1), &extent)) [[unlikely]]
+      extent = checked_mul(before, size);  // which says so
   }
   return empty ? 0 : extent;
 }
 
 Strides contiguous_strides(const Shape& shape) {
-  Strides strides(shape.size(), 1);
-  for (std::size_t d = shape.size(); d-- > 1;) strides[d - 1] = strides[d] * std::max<std::int64_t>(shape[d], 1);
+  Strides strides = shape;
+  std::int64_t* stride = strides.begin();
+  std::int64_t step = 1;
+  for (std::size_t d = shape.size(); d-- > 0;)
+    step *= std::max<std::int64_t>(std::exchange(stride[d], step), 1);  // what stood there is the size
   return strides;
 }
 

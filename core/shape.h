@@ -21,7 +21,7 @@ class Shape {
   Shape() noexcept = default;
   Shape(std::initializer_list<std::int64_t> sizes) : Shape(std::span(sizes.begin(), sizes.size())) {}
   /// One dimension, so that `sum(x, -1)` and `zeros(3)` read as in torch.
-  Shape(std::int64_t size) : Shape({size}) {}
+  Shape(std::int64_t size) noexcept : size_(1), local_{size} {}
   explicit Shape(std::span<const std::int64_t> sizes);
   /// `rank` dimensions of `value` each.
   Shape(std::size_t rank, std::int64_t value);
@@ -30,7 +30,17 @@ class Shape {
       take_copy(other.heap_);
   }
   Shape(Shape&& other) noexcept : size_(std::exchange(other.size_, 0)), local_(other.local_) {}
-  Shape& operator=(Shape other) noexcept { return swap(other), *this; }
+  Shape& operator=(const Shape& other) {
+    if (size_ > kInline || other.size_ > kInline) [[unlikely]] {
+      Shape copy = other;
+      swap(copy);
+    } else {
+      size_ = other.size_;
+      local_ = other.local_;
+    }
+    return *this;
+  }
+  Shape& operator=(Shape&& other) noexcept { return swap(other), *this; }
   ~Shape() {
     if (size_ > kInline) [[unlikely]]
       give_back();
@@ -66,7 +76,11 @@ class Shape {
 using Strides = Shape;
 
 inline bool operator==(const Shape& a, const Shape& b) noexcept {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end());
+  if (a.size() != b.size()) return false;
+  const std::int64_t *p = a.begin(), *q = b.begin();
+  for (std::size_t d = 0; d < a.size(); ++d)
+    if (p[d] != q[d]) return false;
+  return true;
 }
 
 /// "(2, 3)"; "(4,)" for one dimension and "()" for none, as Python prints a tuple.

@@ -12,12 +12,9 @@ namespace {
 constexpr std::size_t kHeader = alloc::kAlignment;
 static_assert(sizeof(Storage) <= kHeader);
 
-Ref<Storage> new_storage(std::int64_t numel, DType dtype) {
-  auto bytes = static_cast<std::size_t>(checked_mul(numel, static_cast<std::int64_t>(size_of(dtype))));
-  auto* storage = new (alloc::allocate(kHeader + bytes)) Storage{};
-  storage->bytes = bytes;
-  return Ref<Storage>::adopt(storage);
-}
+// Small tensors are one block: body, header, elements.
+constexpr std::size_t kBody = 192, kSmall = 1024;
+static_assert(sizeof(Body) <= kBody && kBody % alloc::kAlignment == 0);
 
 bool is_row_major(const Shape& shape, const Strides& strides, std::int64_t numel) noexcept {
   if (numel == 0) return true;
@@ -33,19 +30,17 @@ bool is_row_major(const Shape& shape, const Strides& strides, std::int64_t numel
 
 void release(Storage* storage) noexcept {
   if (!storage->drop()) return;
-  std::size_t bytes = storage->bytes;
-  storage->~Storage();
-  alloc::deallocate(storage, kHeader + bytes);
+  const std::size_t bytes = kHeader + storage->bytes;
+  if (storage->has_body)
+    alloc::deallocate(reinterpret_cast<std::byte*>(storage) - kBody, kBody + bytes);
+  else
+    alloc::deallocate(storage, bytes);
 }
 
 Elements::Elements(Ref<Storage>&& storage_, Shape&& shape_, Strides&& strides_, std::int64_t offset_, DType dtype_,
                    bool is_view_)
     : storage(std::move(storage_)), shape(std::move(shape_)), strides(std::move(strides_)), offset(offset_),
       numel(unroll::numel(shape)), dtype(dtype_), contiguous(is_row_major(shape, strides, numel)), is_view(is_view_) {}
-
-Elements::Elements(Ref<Storage>&& storage_, Shape&& shape_, std::int64_t numel_, DType dtype_)
-    : storage(std::move(storage_)), shape(std::move(shape_)), strides(contiguous_strides(shape)), offset(0),
-      numel(numel_), dtype(dtype_), contiguous(true), is_view(false) {}
 
 Elements::Elements(const Elements& other)
     : storage(other.storage), shape(other.shape), strides(other.strides), offset(other.offset), numel(other.numel),
@@ -54,22 +49,51 @@ Elements::Elements(const Elements& other)
 namespace {
 template <class... Args>
 Tensor new_body(Args&&... args) {
-  void* memory = alloc::allocate(sizeof(Body));
+  void* memory = alloc::allocate(sizeof(Body), alloc::Kind::Tensor);
   try {
-    auto* body = new (memory) Body(std::forward<Args>(args)...);
-    alloc::count_tensor(1);
-    return Tensor(Ref<Body>::adopt(body));
+    return Tensor(Ref<Body>::adopt(new (memory) Body(std::forward<Args>(args)...)));
   } catch (...) {  // a size that overflows
-    alloc::deallocate(memory, sizeof(Body));
+    alloc::deallocate(memory, sizeof(Body), alloc::Kind::Tensor);
     throw;
   }
 }
 
+Ref<Storage> storage_at(void* memory, std::size_t bytes, bool has_body) noexcept {
+  auto* storage = new (memory) Storage{};
+  storage->has_body = has_body;
+  storage->bytes = bytes;
+  return Ref<Storage>::adopt(storage);
+}
+
+// Row-major, of undefined value; strides and `numel` are the shape's.
+[[gnu::always_inline]] inline Tensor new_dense(const Shape& shape, const Strides& strides, std::int64_t numel,
+                                               DType dtype) {
+  std::int64_t size = 0;
+  if (__builtin_mul_overflow(numel, static_cast<std::int64_t>(size_of(dtype)), &size)) [[unlikely]]
+    checked_mul(numel, static_cast<std::int64_t>(size_of(dtype)));  // which says so
+  const auto bytes = static_cast<std::size_t>(size);
+  const std::size_t block = kBody + kHeader + bytes;
+  if (block > kSmall || shape.size() > Shape::kInline)
+    return new_body(storage_at(alloc::allocate(kHeader + bytes), bytes, false), shape, strides, numel, dtype);
+  auto* memory = static_cast<std::byte*>(alloc::allocate(block, alloc::Kind::Tensor));
+  auto* body = new (memory) Body(storage_at(memory + kBody, bytes, true), shape, strides, numel, dtype);
+  body->in_storage = true;
+  return Tensor(Ref<Body>::adopt(body));
+}
+
 void destroy(Body* body) noexcept {
   if (body->is_pinned) body->storage->pins.fetch_sub(1, std::memory_order_relaxed);
-  body->~Body();
-  alloc::count_tensor(-1);
-  alloc::deallocate(body, sizeof(Body));
+  if (!body->in_storage) {
+    body->~Body();
+    return alloc::deallocate(body, sizeof(Body), alloc::Kind::Tensor);
+  }
+  Storage* block = (body->block ? body->block : body->storage).give();
+  const std::size_t bytes = kBody + kHeader + block->bytes;
+  body->storage = {};  // nothing else of a body whose shape lies within it has to be destroyed
+  body->grad_slot = {};
+  body->base = {};
+  if (!block->drop()) return alloc::forget_tensor();  // a view lives on
+  alloc::deallocate(body, bytes, alloc::Kind::Tensor);
 }
 }  // namespace
 
@@ -80,15 +104,29 @@ Tensor new_tensor(Ref<Storage> storage, Shape&& shape, Strides&& strides, std::i
 
 Tensor new_tensor(const Elements& elements) { return new_body(elements); }
 
-void retain(Elements* elements) noexcept { elements->holds.fetch_add(1, std::memory_order_relaxed); }
+Tensor new_like(const Elements& like, DType dtype) {
+  // Contiguous is also what has no elements, however expanded.
+  if (like.contiguous && !like.is_view && like.numel > 0) return new_dense(like.shape, like.strides, like.numel, dtype);
+  return new_dense(like.shape, contiguous_strides(like.shape), like.numel, dtype);
+}
+
+Ref<Storage> replace_storage(Body& body, Ref<Storage> storage) noexcept {
+  Ref<Storage> before = std::exchange(body.storage, std::move(storage));
+  if (body.in_storage && !body.block) body.block = before;
+  return before;
+}
+
+void retain(Elements* elements) noexcept { add_to(elements->holds, 1); }
 
 void release(Elements* elements) noexcept {
-  if (elements->holds.fetch_sub(1, std::memory_order_acq_rel) == 1) destroy(static_cast<Body*>(elements));
+  if (add_to(elements->holds, -1) == 1) destroy(static_cast<Body*>(elements));
 }
 
 void release(Body* body) noexcept {
-  if (body->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-  if (body->holds.load(std::memory_order_acquire) == 1) return destroy(body);  // nobody is left to take another hold
+  // Holds first: who has one can make a handle (handle_of), and would have made it before letting go.
+  if (body->holds.load(std::memory_order_acquire) == 1 && body->refs.load(std::memory_order_acquire) == 1)
+    return destroy(body);  // nobody is left to take a handle or a hold
+  if (add_to(body->refs, -1) != 1) return;
   body->grad_slot = {};
   body->base = {};
   if (std::exchange(body->is_pinned, false)) body->storage->pins.fetch_sub(1, std::memory_order_relaxed);
@@ -98,6 +136,7 @@ void release(Body* body) noexcept {
 Tensor handle_of(Elements& elements) noexcept {
   auto& body = static_cast<Body&>(elements);
   std::int32_t refs = body.refs.load(std::memory_order_relaxed);
+  if (refs > 0 && single_threaded()) return Tensor(Ref<Body>(&body));
   while (refs > 0 && !body.refs.compare_exchange_weak(refs, refs + 1, std::memory_order_acquire)) {}
   return refs > 0 ? Tensor(Ref<Body>::adopt(&body)) : Tensor();
 }
@@ -105,7 +144,7 @@ Tensor handle_of(Elements& elements) noexcept {
 
 Tensor empty(Shape shape, DType dtype) {
   const std::int64_t n = numel(shape);  // first, as it checks the sizes
-  return detail::new_body(detail::new_storage(n, dtype), std::move(shape), n, dtype);
+  return detail::new_dense(shape, contiguous_strides(shape), n, dtype);
 }
 
 Tensor full(Shape shape, double value, DType dtype) {
@@ -140,7 +179,7 @@ Tensor eye(std::int64_t n, DType dtype) {
   return x;
 }
 
-Tensor empty_like(const Tensor& like) { return empty(like.shape(), like.dtype()); }
+Tensor empty_like(const Tensor& like) { return detail::new_like(like.body(), like.dtype()); }
 Tensor zeros_like(const Tensor& like) { return zeros(like.shape(), like.dtype()); }
 Tensor ones_like(const Tensor& like) { return ones(like.shape(), like.dtype()); }
 Tensor full_like(const Tensor& like, double value) { return full(like.shape(), value, like.dtype()); }

@@ -18,6 +18,7 @@ class HookHandle;
 namespace detail {
 /// The memory behind one or more tensors; its elements follow this header. Views share it, and with it the version.
 struct Storage : RefCounted {
+  bool has_body = false;              // and the body of the tensor it was made for goes before it, in one block
   std::size_t bytes;                  // of the elements
   std::uint32_t version = 0;          // how often the elements have been written in place
   std::atomic<std::int32_t> pins{0};  // live tensors with Body::is_pinned
@@ -49,8 +50,10 @@ struct Elements {
   DType dtype;
   bool contiguous, is_view;
   Elements(Ref<Storage>&& storage, Shape&& shape, Strides&& strides, std::int64_t offset, DType dtype, bool is_view);
-  /// Row-major, from the memory's begin; `numel` is the shape's.
-  Elements(Ref<Storage>&& storage, Shape&& shape, std::int64_t numel, DType dtype);
+  /// Row-major, from the memory's begin; strides and `numel` are the shape's.
+  Elements(Ref<Storage>&& storage_, const Shape& shape_, const Strides& strides_, std::int64_t numel_, DType dtype_)
+      : storage(std::move(storage_)), shape(shape_), strides(strides_), offset(0), numel(numel_), dtype(dtype_),
+        contiguous(true), is_view(false) {}
   Elements(const Elements& other);
 };
 void retain(Elements*) noexcept;
@@ -66,6 +69,8 @@ struct Body : RefCounted, Elements {
   bool is_piece = false;                   // of several that one op returned, or a view of such a piece
   bool is_hidden = false;                  // a view made under NoGrad of a tensor that requires a gradient
   bool is_pinned = false;  // a view with a history that follows nothing, as from a Function: no recorded write may come
+  bool in_storage = false;  // it lies in the block of the storage it was made with,
+  Ref<Storage> block;       // which is this one, once it shows another
   using Elements::Elements;
   explicit Body(const Elements& like) : Elements(like) {}
   bool is_outdated() const noexcept {
@@ -73,6 +78,8 @@ struct Body : RefCounted, Elements {
   }
 };
 void release(Body*) noexcept;
+/// Gives a body other memory and returns what it had.
+Ref<Storage> replace_storage(Body& body, Ref<Storage> storage) noexcept;
 /// A handle to the tensor with these elements; undefined when the last one is gone.
 Tensor handle_of(Elements& elements) noexcept;
 
@@ -81,10 +88,12 @@ Tensor new_tensor(Ref<Storage> storage, Shape&& shape, Strides&& strides, std::i
                   bool is_view);
 /// A tensor with the same elements, without history.
 Tensor new_tensor(const Elements& elements);
+/// Of undefined value, with the shape of another one, whose sizes have been checked.
+Tensor new_like(const Elements& like, DType dtype);
 
 template <std::derived_from<RefCounted> T>
 void retain(T* counted) noexcept {
-  counted->refs.fetch_add(1, std::memory_order_relaxed);
+  add_to(counted->refs, 1);
 }
 }  // namespace detail
 

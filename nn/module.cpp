@@ -139,7 +139,7 @@ void become(const Tensor& x, const Tensor& converted) {
   if (std::exchange(body.is_pinned, false)) --body.storage->pins;
   body.is_view = false;
   body.base = {};
-  body.storage = converted.body().storage;
+  replace_storage(body, converted.body().storage);
   body.strides = converted.strides();
   body.offset = converted.body().offset;
   body.dtype = converted.dtype();

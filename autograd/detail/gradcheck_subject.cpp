@@ -43,7 +43,7 @@ void Lent::to_float64() {
     kept.strides = std::exchange(body.strides, wide.strides());
     kept.offset = std::exchange(body.offset, wide.body().offset);
     kept.contiguous = std::exchange(body.contiguous, true);
-    kept.storage = std::exchange(body.storage, wide.body().storage);
+    kept.storage = replace_storage(body, wide.body().storage);
     body.dtype = DType::Float64;
     body.grad_slot = std::move(fresh);
   }
@@ -54,7 +54,7 @@ Lent::~Lent() {
     Body& body = kept.x.body();
     body.grad_slot = std::move(kept.slot);
     if (!kept.storage) continue;
-    body.storage = std::move(kept.storage);
+    replace_storage(body, std::move(kept.storage));
     body.strides = kept.strides;
     body.offset = kept.offset;
     body.contiguous = kept.contiguous;

@@ -15,56 +15,57 @@ Tensor negated(const Tensor& g) { return -g; }
 
 Tensor add(const Tensor& a, const Tensor& b) {
   Tensor y = kernels::zip_number("add", a, b, [](auto x, auto z) { return x + z; });
-  return record("add", {a, b}, y, unchanged, unchanged);
+  return record("add", {a, b}, std::move(y), unchanged, unchanged);
 }
 
 Tensor add(const Tensor& a, double b) {
   kernels::check_number("add", a, b);
   Tensor y = kernels::map_number("add", a, [b](auto x) { return x + static_cast<decltype(x)>(b); });
-  return record("add", {a}, y, unchanged);
+  return record("add", {a}, std::move(y), unchanged);
 }
 
 Tensor sub(const Tensor& a, const Tensor& b) {
   Tensor y = kernels::zip_number("sub", a, b, [](auto x, auto z) { return x - z; });
-  return record("sub", {a, b}, y, unchanged, negated);
+  return record("sub", {a, b}, std::move(y), unchanged, negated);
 }
 
 Tensor operator-(double a, const Tensor& b) {
   kernels::check_number("sub", b, a);
   Tensor y = kernels::map_number("sub", b, [a](auto x) { return static_cast<decltype(x)>(a) - x; });
-  return record("sub", {b}, y, negated);
+  return record("sub", {b}, std::move(y), negated);
 }
 
 /// a·b.   d/da = b, d/db = a
 Tensor mul(const Tensor& a, const Tensor& b) {
   Tensor y = kernels::zip_number("mul", a, b, [](auto x, auto z) { return x * z; });
   return record(
-      "mul", {a, b}, y, save(a, b), [](const Tensor& g, const Saved& s) { return g * s[1]; },
+      "mul", {a, b}, std::move(y), save(a, b), [](const Tensor& g, const Saved& s) { return g * s[1]; },
       [](const Tensor& g, const Saved& s) { return g * s[0]; });
 }
 
 Tensor mul(const Tensor& a, double b) {
   kernels::check_number("mul", a, b);
   Tensor y = kernels::map_number("mul", a, [b](auto x) { return x * static_cast<decltype(x)>(b); });
-  return record("mul", {a}, y, [b](const Tensor& g) { return g * b; });
+  return record("mul", {a}, std::move(y), [b](const Tensor& g) { return g * b; });
 }
 
 /// a/b.   d/da = 1/b, d/db = −a/b²
 Tensor div(const Tensor& a, const Tensor& b) {
   Tensor y = kernels::zip("div", a, b, [](auto x, auto z) { return x / z; });
   return record(
-      "div", {a, b}, y, save(a, b), [](const Tensor& g, const Saved& s) { return g / s[1]; },
+      "div", {a, b}, std::move(y), save(a, b), [](const Tensor& g, const Saved& s) { return g / s[1]; },
       [](const Tensor& g, const Saved& s) { return -g * (s[0] / s[1] / s[1]); });
 }
 
 Tensor operator/(const Tensor& a, double b) {
   Tensor y = kernels::map("div", a, [b](auto x) { return x / static_cast<decltype(x)>(b); });
-  return record("div", {a}, y, [b](const Tensor& g) { return g / b; });
+  return record("div", {a}, std::move(y), [b](const Tensor& g) { return g / b; });
 }
 
 Tensor div(double b, const Tensor& a) {
   Tensor y = kernels::map("div", a, [b](auto x) { return static_cast<decltype(x)>(b) / x; });
-  return record("div", {a}, y, save(a), [b](const Tensor& g, const Saved& s) { return g * (-b / square(s[0])); });
+  return record("div", {a}, std::move(y), save(a),
+                [b](const Tensor& g, const Saved& s) { return g * (-b / square(s[0])); });
 }
 
 Tensor neg(const Tensor& x) {
@@ -74,7 +75,7 @@ Tensor neg(const Tensor& x) {
 /// xᵖ.   d/dx = p·xᵖ⁻¹
 Tensor pow(const Tensor& x, double exponent) {
   Tensor y = kernels::map("pow", x, [exponent](auto v) { return std::pow(v, static_cast<decltype(v)>(exponent)); });
-  return record("pow", {x}, y, save(x), [exponent](const Tensor& g, const Saved& s) {
+  return record("pow", {x}, std::move(y), save(x), [exponent](const Tensor& g, const Saved& s) {
     return exponent == 0 ? zeros_like(s[0]) : g * (exponent * pow(s[0], exponent - 1));
   });
 }
@@ -83,7 +84,7 @@ Tensor pow(const Tensor& x, double exponent) {
 Tensor pow(const Tensor& x, const Tensor& exponent) {
   Tensor y = kernels::zip("pow", x, exponent, [](auto v, auto p) { return std::pow(v, p); });
   return record(
-      "pow", {x, exponent}, y, save(x, exponent, y),
+      "pow", {x, exponent}, std::move(y), save(x, exponent, y),
       [](const Tensor& g, const Saved& s) {
         return g * where(eq(s[1], 0), zeros_like(s[2]), s[1] * pow(s[0], s[1] - 1));
       },
@@ -97,47 +98,47 @@ Tensor pow(const Tensor& x, const Tensor& exponent) {
 /// x².   d/dx = 2x
 Tensor square(const Tensor& x) {
   Tensor y = kernels::map("square", x, [](auto v) { return v * v; });
-  return record("square", {x}, y, save(x), [](const Tensor& g, const Saved& s) { return g * (2 * s[0]); });
+  return record("square", {x}, std::move(y), save(x), [](const Tensor& g, const Saved& s) { return g * (2 * s[0]); });
 }
 
 /// √x.   d/dx = 1/(2√x)
 Tensor sqrt(const Tensor& x) {
   Tensor y = kernels::map("sqrt", x, [](auto v) { return std::sqrt(v); });
-  return record("sqrt", {x}, y, save(y), [](const Tensor& g, const Saved& s) { return g / (2 * s[0]); });
+  return record("sqrt", {x}, std::move(y), save(y), [](const Tensor& g, const Saved& s) { return g / (2 * s[0]); });
 }
 
 /// eˣ.   d/dx = eˣ
 Tensor exp(const Tensor& x) {
   Tensor y = kernels::map_rows("exp", x, [](auto... of) { kernels::exp(of...); });
-  return record("exp", {x}, y, save(y), [](const Tensor& g, const Saved& s) { return g * s[0]; });
+  return record("exp", {x}, std::move(y), save(y), [](const Tensor& g, const Saved& s) { return g * s[0]; });
 }
 
 /// ln x.   d/dx = 1/x
 Tensor log(const Tensor& x) {
   Tensor y = kernels::map("log", x, [](auto v) { return std::log(v); });
-  return record("log", {x}, y, save(x), [](const Tensor& g, const Saved& s) { return g / s[0]; });
+  return record("log", {x}, std::move(y), save(x), [](const Tensor& g, const Saved& s) { return g / s[0]; });
 }
 
 Tensor sin(const Tensor& x) {
   Tensor y = kernels::map("sin", x, [](auto v) { return std::sin(v); });
-  return record("sin", {x}, y, save(x), [](const Tensor& g, const Saved& s) { return g * cos(s[0]); });
+  return record("sin", {x}, std::move(y), save(x), [](const Tensor& g, const Saved& s) { return g * cos(s[0]); });
 }
 
 Tensor cos(const Tensor& x) {
   Tensor y = kernels::map("cos", x, [](auto v) { return std::cos(v); });
-  return record("cos", {x}, y, save(x), [](const Tensor& g, const Saved& s) { return g * -sin(s[0]); });
+  return record("cos", {x}, std::move(y), save(x), [](const Tensor& g, const Saved& s) { return g * -sin(s[0]); });
 }
 
 /// |x|.   d/dx = sign x
 Tensor abs(const Tensor& x) {
   Tensor y = kernels::map_number("abs", x, [](auto v) { return v < 0 ? -v : v + 0; });  // −0 + 0 = +0
-  return record("abs", {x}, y, save(x), [](const Tensor& g, const Saved& s) { return g * sign(s[0]); });
+  return record("abs", {x}, std::move(y), save(x), [](const Tensor& g, const Saved& s) { return g * sign(s[0]); });
 }
 
 Tensor sign(const Tensor& x) {
   Tensor y =
       kernels::map_number("sign", x, [](auto v) { return v != v ? v : static_cast<decltype(v)>((v > 0) - (v < 0)); });
-  return record("sign", {x}, y, [](const Tensor& g) { return zeros_like(g); });
+  return record("sign", {x}, std::move(y), [](const Tensor& g) { return zeros_like(g); });
 }
 
 namespace {
@@ -150,14 +151,16 @@ Tensor share(const Tensor& winner, const Tensor& loser) {
 Tensor maximum(const Tensor& a, const Tensor& b) {
   Tensor y = kernels::zip("maximum", a, b, kernels::larger);
   return record(
-      "maximum", {a, b}, y, save(a, b), [](const Tensor& g, const Saved& s) { return g * share(s[0], s[1]); },
+      "maximum", {a, b}, std::move(y), save(a, b),
+      [](const Tensor& g, const Saved& s) { return g * share(s[0], s[1]); },
       [](const Tensor& g, const Saved& s) { return g * share(s[1], s[0]); });
 }
 
 Tensor minimum(const Tensor& a, const Tensor& b) {
   Tensor y = kernels::zip("minimum", a, b, kernels::smaller);
   return record(
-      "minimum", {a, b}, y, save(a, b), [](const Tensor& g, const Saved& s) { return g * share(s[1], s[0]); },
+      "minimum", {a, b}, std::move(y), save(a, b),
+      [](const Tensor& g, const Saved& s) { return g * share(s[1], s[0]); },
       [](const Tensor& g, const Saved& s) { return g * share(s[0], s[1]); });
 }
 
@@ -167,7 +170,7 @@ Tensor clamp(const Tensor& x, double lowest, double highest) {
     auto lo = static_cast<decltype(v)>(lowest), hi = static_cast<decltype(v)>(highest);
     return v != v ? v : std::min(std::max(v, lo), hi);
   });
-  return record("clamp", {x}, y, save(x), [=](const Tensor& g, const Saved& s) {
+  return record("clamp", {x}, std::move(y), save(x), [=](const Tensor& g, const Saved& s) {
     return where(logical_and(ge(s[0], lowest), le(s[0], highest)), g, zeros_like(g));
   });
 }
@@ -191,7 +194,7 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
         });
   });
   return record(
-      "where", {a, b}, y, save(condition),
+      "where", {a, b}, std::move(y), save(condition),
       [](const Tensor& g, const Saved& s) { return where(s[0], g, zeros_like(g)); },
       [](const Tensor& g, const Saved& s) { return where(s[0], zeros_like(g), g); });
 }

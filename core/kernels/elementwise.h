@@ -9,29 +9,31 @@
 /// loop.
 namespace unroll::kernels {
 
-/// y[i] = f(x[i]) with elements of type R from elements of type T; y is row-major.
+/// Walks y and x of y's shape, whatever their geometry. Kept apart from the loop over contiguous ones, which should
+/// find its arguments in registers: most tensors are small.
 template <class T, class R, class F>
-void map_into(const Tensor& y, const Tensor& x, F f) {
+[[gnu::noinline]] void map_strided(const Tensor& y, const Tensor& x, F f) {
   const T* in = x.data<T>();
   R* out = y.data<R>();
-  if (x.is_contiguous() && y.is_contiguous()) {
-    for (std::int64_t i = 0, n = y.numel(); i < n; ++i) out[i] = f(in[i]);
-    return;
-  }
   for_rows<2>(y.shape(), {&y.strides(), &x.strides()}, [&](auto offset, std::int64_t n, auto step) {
     for (std::int64_t i = 0; i < n; ++i) out[offset[0] + i * step[0]] = f(in[offset[1] + i * step[1]]);
   });
 }
 
-/// y[i] = f(a[i], b[i]); all three have y's shape.
+/// y[i] = f(x[i]) with elements of type R from elements of type T.
 template <class T, class R, class F>
-void zip_into(const Tensor& y, const Tensor& a, const Tensor& b, F f) {
+void map_into(const Tensor& y, const Tensor& x, F f) {
+  if (!x.is_contiguous() || !y.is_contiguous()) return map_strided<T, R>(y, x, f);
+  const T* in = x.data<T>();
+  R* out = y.data<R>();
+  for (std::int64_t i = 0, n = y.numel(); i < n; ++i) out[i] = f(in[i]);
+}
+
+/// The same of two.
+template <class T, class R, class F>
+[[gnu::noinline]] void zip_strided(const Tensor& y, const Tensor& a, const Tensor& b, F f) {
   const T *pa = a.data<T>(), *pb = b.data<T>();
   R* out = y.data<R>();
-  if (a.is_contiguous() && b.is_contiguous() && y.is_contiguous()) {
-    for (std::int64_t i = 0, n = y.numel(); i < n; ++i) out[i] = f(pa[i], pb[i]);
-    return;
-  }
   for_rows<3>(y.shape(), {&y.strides(), &a.strides(), &b.strides()}, [&](auto offset, std::int64_t n, auto step) {
     R* o = out + offset[0];
     const T *x = pa + offset[1], *z = pb + offset[2];
@@ -40,6 +42,15 @@ void zip_into(const Tensor& y, const Tensor& a, const Tensor& b, F f) {
     else
       for (std::int64_t i = 0; i < n; ++i) o[i * step[0]] = f(x[i * step[1]], z[i * step[2]]);
   });
+}
+
+/// y[i] = f(a[i], b[i]); all three have y's shape.
+template <class T, class R, class F>
+void zip_into(const Tensor& y, const Tensor& a, const Tensor& b, F f) {
+  if (!a.is_contiguous() || !b.is_contiguous() || !y.is_contiguous()) return zip_strided<T, R>(y, a, b, f);
+  const T *pa = a.data<T>(), *pb = b.data<T>();
+  R* out = y.data<R>();
+  for (std::int64_t i = 0, n = y.numel(); i < n; ++i) out[i] = f(pa[i], pb[i]);
 }
 
 inline void check_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
@@ -82,7 +93,7 @@ template <class Go>
 Tensor broadcast_zip(const char* op, const Tensor& a, const Tensor& b, DType result, Go go) {
   check_same_dtype(op, a, b);
   if (a.shape() == b.shape()) {
-    Tensor y = empty(a.shape(), result);
+    Tensor y = detail::new_like(a.body(), result);
     go(a, b, y);
     return y;
   }

@@ -79,6 +79,6 @@ TEST_CASE("error table: whatever has changed is a fault") {
   CHECK(after([&] { rand({3}); }) == "generator has changed");  // the default one
   CHECK(after([&] { settings = 2; }) == "settings has changed");
   CHECK(after([&] { kept.push_back(zeros({16})); }).find("of memory behind") != std::string::npos);
-  CHECK(after([&] { detail::grad_mode() = false; }) == "a mode of autograd has changed");
-  detail::grad_mode() = true;
+  CHECK(after([&] { detail::switches().grad = false; }) == "a mode of autograd has changed");
+  detail::switches().grad = true;
 }

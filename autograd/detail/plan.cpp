@@ -1,0 +1,120 @@
+#include <unroll/autograd/detail/plan.h>
+
+#include <algorithm>
+
+namespace unroll::detail {
+
+// -- Numbering
+
+std::uint32_t& Plan::Numbering::operator[](const void* key) {
+  if (2 * (count_ + 1) > places_.size()) grow();
+  Place& place = find(key);
+  if (!place.key) {
+    place.key = key;
+    ++count_;
+  }
+  return place.value;
+}
+
+std::uint32_t Plan::Numbering::get(const void* key) const {
+  return places_.empty() ? kNowhere : const_cast<Numbering*>(this)->find(key).value;
+}
+
+Plan::Numbering::Place& Plan::Numbering::find(const void* key) {
+  std::size_t mask = places_.size() - 1;
+  // Blocks are 64-byte aligned: the low bits say nothing. The product's high half mixes the rest (Fibonacci hashing).
+  std::size_t at = (reinterpret_cast<std::uintptr_t>(key) >> 6) * 0x9E3779B97F4A7C15u >> 32;
+  for (;; ++at)
+    if (Place& place = places_[at & mask]; !place.key || place.key == key) return place;
+}
+
+void Plan::Numbering::grow() {
+  Vector<Place> old(std::max<std::size_t>(16, 2 * places_.size()));
+  old.swap(places_);
+  for (const Place& place : old)
+    if (place.key) find(place.key) = place;
+}
+
+// -- Plan
+
+// Nodes are taken from a heap by descending sequence number. A node's number is greater than those behind it, so when
+// it is taken all edges to it have been met, and they are taken one after the other: no table of nodes is needed, and
+// no sorting afterwards.
+Plan::Plan(TensorList outputs, bool all) : all_(all) {
+  visits_.reserve(32);
+  targets_.reserve(64);
+  for (const Tensor& y : outputs) meet(y.body().grad_slot);
+  while (!pending_.empty()) {
+    const Pending next = pending_.front();
+    std::pop_heap(pending_.begin(), pending_.end());
+    pending_.pop_back();
+    if (visits_.empty() || visits_.back().node != next.node) {
+      visits_.push_back({next.node, grads_, static_cast<std::uint32_t>(targets_.size()), false});
+      grads_ += next.node->outputs();
+      for (const Ref<GradSlot>& slot : next.node->inputs())
+        if (slot)
+          meet(slot);
+        else
+          targets_.push_back(kNowhere);
+    }
+    targets_[next.edge] = static_cast<std::uint32_t>(visits_.size() - 1);
+  }
+  for (const Ref<GradSlot>& slot : retaining_) want(slot);
+}
+
+// Takes down an edge to the tensor.
+void Plan::meet(const Ref<GradSlot>& slot) {
+  const auto edge = static_cast<std::uint32_t>(targets_.size());
+  Node* node = slot->grad_fn.get();
+  if (!node) return targets_.push_back(all_ && slot->requires_grad ? kWanted + want(slot) : kNowhere);
+  targets_.push_back(kNowhere);
+  pending_.push_back({node->sequence(), node, edge});
+  std::push_heap(pending_.begin(), pending_.end());
+  if (all_ && slot->retains_grad) retaining_.push_back(slot);
+}
+
+std::uint32_t Plan::want(const Ref<GradSlot>& slot) {
+  const auto next = static_cast<std::uint32_t>(wanted_.size());
+  std::uint32_t* place = nullptr;
+  if (const Visit* producer = slot->grad_fn ? visit_of(*slot->grad_fn) : nullptr) {
+    if (places_of_grads_.empty()) places_of_grads_.resize(grads_, kNowhere);
+    place = &places_of_grads_[producer->first_grad + slot->output];
+  } else {
+    place = &places_[slot.get()];
+  }
+  if (*place != kNowhere) return *place;
+  wanted_.push_back(slot);
+  return *place = next;
+}
+
+const Plan::Visit* Plan::visit_of(const Node& node) const noexcept {
+  const Pending sought{node.sequence(), const_cast<Node*>(&node), 0};
+  auto later = [](const Visit& visit, const Pending& than) {
+    return than < Pending{visit.node->sequence(), visit.node, 0};
+  };
+  auto found = std::lower_bound(visits_.begin(), visits_.end(), sought, later);
+  return found != visits_.end() && found->node == &node ? &*found : nullptr;
+}
+
+void Plan::find_needed() {
+  for (std::size_t i = visits_.size(); i-- > 0;) {
+    Visit& visit = visits_[i];
+    std::uint32_t* target = targets_.data() + visit.first_edge;
+    for (const Ref<GradSlot>& slot : visit.node->inputs()) {
+      if (slot) *target = target_of(*slot, *target);
+      visit.needed |= *target++ != kNowhere;
+    }
+  }
+}
+
+std::uint32_t Plan::target_of(const GradSlot& slot, std::uint32_t producer) const {
+  if (producer == kNowhere) {
+    const std::uint32_t place = all_ ? kNowhere : places_.get(&slot);
+    return place == kNowhere ? kNowhere : kWanted + place;
+  }
+  if (producer >= kWanted) return producer;
+  const std::uint32_t grad = visits_[producer].first_grad + slot.output;
+  return visits_[producer].needed || place_of_grad(grad) != kNowhere ? grad : kNowhere;
+}
+
+}  // namespace unroll::detail

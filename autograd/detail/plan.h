@@ -1,0 +1,95 @@
+#pragma once
+#include <unroll/autograd/node.h>
+
+#include <span>
+#include <vector>
+
+namespace unroll::detail {
+
+template <class T>
+using Vector = std::vector<T, alloc::Allocator<T>>;
+
+/// What a backward pass is to do: which nodes run, in which order, and where each gradient goes. It is all the pass
+/// knows of the graph; in the graph nothing is marked, so passes may run inside each other and in several threads at
+/// once.
+class Plan {
+ public:
+  static constexpr std::uint32_t kNowhere = ~std::uint32_t{0};
+  static constexpr std::uint32_t kWanted = std::uint32_t{1} << 31;  // a target from here on is a place in wanted()
+
+  struct Visit {
+    Node* node;
+    std::uint32_t first_grad;  // of its outputs, among the gradients of all nodes
+    std::uint32_t first_edge;  // of its inputs, in targets_
+    bool needed;               // something wanted lies behind it
+  };
+
+  /// Collects what lies behind the outputs, and asks for all leaves and all tensors that retain their gradient, if
+  /// `all`.
+  Plan(TensorList outputs, bool all);
+
+  /// Asks for the gradient of a tensor; returns its place in wanted().
+  std::uint32_t want(const Ref<GradSlot>& slot);
+  /// Once all is asked for.
+  void find_needed();
+
+  /// In the order in which they run: every op after all ops that read its outputs.
+  std::span<const Visit> visits() const noexcept { return visits_; }
+  std::span<const Ref<GradSlot>> wanted() const noexcept { return wanted_; }
+  /// Of all nodes' outputs.
+  std::size_t grads() const noexcept { return grads_; }
+  /// Where the gradient of output `i` of the pass goes, and, one an input, those that a node computes: the number of a
+  /// gradient, kWanted + a place, or kNowhere if nothing wanted lies there.
+  std::uint32_t target_of_output(std::size_t i, const GradSlot& slot) const { return target_of(slot, targets_[i]); }
+  const std::uint32_t* targets(const Visit& visit) const noexcept { return targets_.data() + visit.first_edge; }
+  /// Where in wanted() a gradient is asked for, or kNowhere.
+  std::uint32_t place_of_grad(std::size_t grad) const noexcept {
+    return places_of_grads_.empty() ? kNowhere : places_of_grads_[grad];
+  }
+
+ private:
+  // From addresses to small numbers; open addressing with at most half the places taken.
+  class Numbering {
+   public:
+    std::uint32_t& operator[](const void* key);
+    std::uint32_t get(const void* key) const;
+
+   private:
+    struct Place {
+      const void* key = nullptr;
+      std::uint32_t value = kNowhere;
+    };
+    Place& find(const void* key);
+    void grow();
+    Vector<Place> places_;
+    std::size_t count_ = 0;
+  };
+
+  // An edge to a node that has not been visited yet.
+  struct Pending {
+    std::uint64_t sequence;
+    Node* node;
+    std::uint32_t edge;
+    // Numbers are equal only across threads; which of two such nodes comes first does not matter.
+    bool operator<(const Pending& other) const noexcept {
+      return sequence != other.sequence ? sequence < other.sequence : node < other.node;
+    }
+  };
+
+  void meet(const Ref<GradSlot>& slot);
+  std::uint32_t target_of(const GradSlot& slot, std::uint32_t producer) const;
+  const Visit* visit_of(const Node& node) const noexcept;
+
+  const bool all_;
+  Vector<Visit> visits_;
+  Vector<std::uint32_t>
+      targets_;              // one an output of the pass, then one an edge; before find_needed the number of a visit
+  Vector<Pending> pending_;  // a heap
+  std::uint32_t grads_ = 0;
+  Vector<std::uint32_t> places_of_grads_;  // in wanted_; none while nothing computed is wanted
+  Vector<Ref<GradSlot>> wanted_;
+  Numbering places_;                 // of leaves in wanted_
+  Vector<Ref<GradSlot>> retaining_;  // tensors that were met, maybe more than once
+};
+
+}  // namespace unroll::detail
