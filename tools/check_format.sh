@@ -5,5 +5,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tool=$(command -v clang-format-14 || command -v clang-format)
 mode=(--dry-run -Werror)
 [ "${1:-}" != --fix ] || mode=(-i)
-find ./*.h core autograd nn optim io examples tests \( -name '*.h' -o -name '*.cpp' \) -print0 |
+find ./*.h core autograd nn optim io examples tests bench \( -name '*.h' -o -name '*.cpp' \) -print0 |
   xargs -0 "$tool" --style=file "${mode[@]}"

@@ -3,6 +3,7 @@
 
 build_packages=(g++ cmake ninja-build pkg-config libopenblas-dev libhwy-dev libfmt-dev doctest-dev nlohmann-json3-dev libcli11-dev)
 demo_packages=(miscfiles)
+bench_packages=(libbenchmark-dev)  # without it bench/parts is not built, and nothing else is missed
 ci_packages=(clang clang-format)
 
 # need PACKAGE...: without network, without apt or without the right to install it says so and goes on, since what is needed

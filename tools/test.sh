@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . tools/packages.sh
-need "${build_packages[@]}"
+need "${build_packages[@]}" "${bench_packages[@]}"
 
 cmake --preset release
 cmake --build --preset release

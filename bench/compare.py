@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""Measures unroll and its rivals in turn, and writes the tables and the drawing. See README.md beside it."""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from dataclasses import asdict
+
+from comparison import chart, contestants, points, report
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few points, one round")
+    parser.add_argument("--points", metavar="REGEX", default="", help="those whose name it is found in")
+    parser.add_argument("--list", action="store_true", help="print the names of the points, and end")
+    parser.add_argument("--only", choices=["ours", *contestants.RIVALS], help="one contestant (rivals beside ours)")
+    parser.add_argument("--seconds", type=float, default=0.3, help="of each contestant, point and round (%(default)s)")
+    parser.add_argument("--rounds", type=int, help="how often each point goes round (3; quick: 1)")
+    parser.add_argument("--rivals", metavar="FOLDER", default=str(HERE.parent / "build-rivals"), help="what setup.sh made")
+    parser.add_argument("--train-step", metavar="FILE", help="our program (the newest build's)")
+    parser.add_argument("--out", metavar="FILE", default=str(HERE.parent / "docs" / "benchmarks.md"), help="(%(default)s)")
+    parser.add_argument("--raw", metavar="FILE", help="keep what was measured, as JSON")
+    parser.add_argument("--read", metavar="FILE", help="write the tables of such a file, without measuring")
+    return parser.parse_args()
+
+
+def in_turn(point, players, seconds, rounds):
+    """One result: each player once a round, and another one first each time."""
+    answers = {p.key: [] for p in players}
+    for i in range(rounds):
+        shift = i % len(players)
+        for player in players[shift:] + players[:shift]:
+            if not (answers[player.key] and "skipped" in answers[player.key][0]):
+                answers[player.key].append(player.measure(point, seconds))
+    return {"point": point, **{key: report.merge(of_key) for key, of_key in answers.items()}}
+
+
+def describe_machine():
+    cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    return {
+        "date": datetime.date.today().isoformat(),
+        "processor": f"{cpu[1] if cpu else 'unknown'}, {os.cpu_count()} threads",
+    }
+
+
+def measure_hello(rivals):
+    """What hello.sh says, a line each; nothing where there is no compiler for it."""
+    python = [rival.python for rival in rivals if rival.key == "torch"]
+    done = subprocess.run([str(HERE / "hello.sh"), *python], capture_output=True, text=True)
+    if done.returncode != 0:
+        print(f"hello.sh: {done.stderr.strip()}", file=sys.stderr)
+        return []
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def measure(args, chosen):
+    """The raw results, as --raw keeps them."""
+    program = args.train_step or contestants.find_train_step()
+    if program is None:
+        sys.exit("no train_step: cmake --preset bench && cmake --build --preset bench")
+    wanted = [key for key in contestants.RIVALS if args.only in (None, key)]
+    rivals = contestants.find_rivals(args.rivals, wanted)
+    for key in wanted:
+        if key not in [r.key for r in rivals]:
+            print(f"{report.NAMES[key]} is not in {args.rivals} (bench/setup.sh installs it): measuring without")
+    players = [contestants.Ours(program), *rivals]
+    results = []
+    load = os.getloadavg()[0]
+    try:
+        for number, point in enumerate(chosen, 1):
+            result = in_turn(point, players, args.seconds, args.rounds or (1 if args.quick else 3))
+            results.append(result)
+            ratios = [f"{r.key} {report.times(x)}" for r in rivals if (x := report.ratio(result, r.key))]
+            ours = report.microseconds(report.seconds(result, "ours"))
+            print(f"{number}/{len(chosen)}  {point.name}: {ours} us  {'  '.join(ratios)}", flush=True)
+    finally:
+        for player in players:
+            player.close()
+    environment = {**describe_machine(), "load before": f"{load:.1f}"}
+    environment.update({report.NAMES[r.key]: r.version for r in rivals if r.version})
+    return {
+        "environment": environment,
+        "rivals": [r.key for r in rivals],
+        "hello": [] if args.points or args.only == "ours" else measure_hello(rivals),
+        "results": [{**r, "point": asdict(r["point"])} for r in results],
+    }
+
+
+def write(raw, out):
+    """The page at `out`, and beside it the drawing."""
+    results = [{**r, "point": points.Point(**r["point"])} for r in raw["results"]]
+    svg = chart.draw(results, raw["rivals"])
+    drawing = out.with_suffix(".svg")
+    if svg:
+        drawing.write_text(svg)
+    page = report.markdown(results, raw["environment"], raw["rivals"], raw["hello"], drawing.name if svg else None)
+    out.write_text(page)
+    print(f"wrote {out}" + (f" and {drawing}" if svg else ""))
+
+
+def main():
+    args = parse()
+    chosen = [p for p in (points.quick_points() if args.quick else points.all_points()) if re.search(args.points, p.name)]
+    if args.list:
+        print("\n".join(p.name for p in chosen))
+        return
+    if not chosen and not args.read:
+        sys.exit(f"no point's name has {args.points}")
+    raw = json.loads(pathlib.Path(args.read).read_text()) if args.read else measure(args, chosen)
+    if args.raw:
+        pathlib.Path(args.raw).write_text(json.dumps(raw, indent=1) + "\n")
+    write(raw, pathlib.Path(args.out))
+
+
+if __name__ == "__main__":
+    main()
