@@ -6,6 +6,7 @@
 #include <unroll/core/dtype.h>
 #include <unroll/core/error.h>
 #include <unroll/core/generator.h>
+#include <unroll/core/parallel.h>
 #include <unroll/core/print.h>
 #include <unroll/core/random.h>
 #include <unroll/core/ref.h>
@@ -44,6 +45,7 @@
 #include <unroll/nn/dropout.h>
 #include <unroll/nn/embedding.h>
 #include <unroll/nn/forget_bias.h>
+#include <unroll/nn/fused_layer.h>
 #include <unroll/nn/gradcheck.h>
 #include <unroll/nn/gru.h>
 #include <unroll/nn/gru_cell.h>

@@ -252,17 +252,32 @@ class Recurrent : public RecurrentBase {
     std::vector<State> last;
     for (std::int64_t layer = 0; layer < num_layers; ++layer) {
       AnomalyScope scope("layer", layer, nullptr);
-      const bool by_steps = keep || done.defined() || !fused(layout, layer, start, y, last);
-      if (by_steps) {
+      std::array<State, 2> first;
+      std::array<RNNWeights, 2> weights;  // drawn once a sequence, of cells that can do without begin()
+      for (std::int64_t direction = 0; direction < num_directions(); ++direction) {
+        const auto d = static_cast<std::size_t>(direction);
+        first[d] =
+            map_defined(start, [&](const Tensor& s) { return select(s, 0, layer * num_directions() + direction); });
+        if constexpr (FusedCell<C>) {
+          const bool is_plain = std::same_as<C, typename C::Fused>;  // others may draw a mask of the size of h
+          if (!is_plain) first[d] = state_or_zeros(first[d], layout.batch, y.dtype());
+          weights[d] = cell(layer, direction).sequence_weights(output_of(first[d]));
+        }
+      }
+      if (keep || done.defined() || !fused(layout, layer, first, weights, y, last)) {
         const std::vector<Tensor> x = layout.split(y);
         std::vector<Tensor> directions;
         for (std::int64_t direction = 0; direction < num_directions(); ++direction) {
-          auto of_cell = [&](const Tensor& s) { return select(s, 0, layer * num_directions() + direction); };
+          const auto d = static_cast<std::size_t>(direction);
           const C& c = cell(layer, direction);
-          Run run{x, state_or_zeros(map_defined(start, of_cell), layout.batch, y.dtype()), direction == 1, resets,
-                  map_defined(reset_to, of_cell)};
+          Run run{x, state_or_zeros(first[d], layout.batch, y.dtype()), direction == 1, resets,
+                  map_defined(reset_to,
+                              [&](const Tensor& s) { return select(s, 0, layer * num_directions() + direction); })};
           if (keep) run.steps = &trace.steps.emplace_back(x.size());
-          last.push_back(run.go(detail::begin(c, run.start)));
+          if constexpr (FusedCell<C>)
+            last.push_back(run.go([&](const Tensor& xt, const State& s) { return c.step(weights[d], xt, s); }));
+          else
+            last.push_back(run.go(detail::begin(c, run.start)));
           directions.push_back(layout.join(run.outputs, output_size(), y.dtype()));
         }
         y = bidirectional ? cat(directions, -1) : directions[0];
@@ -282,24 +297,18 @@ class Recurrent : public RecurrentBase {
 
   /// The layer by its cells' kernels, if they have any that do all that is asked: y becomes its output, and its last
   /// states are appended to `last`.
-  bool fused(const detail::StepLayout& layout, std::int64_t layer, const State& start, Tensor& y,
-             std::vector<State>& last) const {
+  bool fused(const detail::StepLayout& layout, std::int64_t layer, const std::array<State, 2>& first,
+             const std::array<RNNWeights, 2>& weights, Tensor& y, std::vector<State>& last) const {
     if constexpr (FusedCell<C>) {
       const auto kind = cell(layer).fused_kind();
       if (!kind || !FusedMode::enabled() || y.size(0) == 0) return false;
       std::array<detail::FusedDirection, 2> given;
       const std::span directions(given.data(), static_cast<std::size_t>(num_directions()));
-      for (std::int64_t direction = 0; direction < num_directions(); ++direction) {
-        auto of_cell = [&](const Tensor& s) { return select(s, 0, layer * num_directions() + direction); };
-        const State first = map_defined(start, of_cell);
-        detail::FusedDirection& d = given[static_cast<std::size_t>(direction)];
-        for (std::size_t i = 0; i < state_size<State>; ++i) (i == 0 ? d.h : d.c) = *state_tensors(first)[i];
-        if constexpr (std::same_as<C, typename C::Fused>)
-          d.weights = cell(layer, direction).sequence_weights(d.h);
-        else  // it may draw a mask of the size of h
-          d.weights =
-              cell(layer, direction).sequence_weights(output_of(state_or_zeros(first, layout.batch, y.dtype())));
-        if (d.weights.has_masks()) return false;
+      for (std::size_t d = 0; d < directions.size(); ++d) {
+        if (weights[d].has_masks()) return false;
+        given[d].weights = weights[d];
+        for (std::size_t i = 0; i < state_size<State>; ++i)
+          (i == 0 ? given[d].h : given[d].c) = *state_tensors(first[d])[i];
       }
       detail::FusedResult result = detail::fused_layer(
           op_, *kind, layout, y, directions,

@@ -311,3 +311,11 @@ TEST_CASE("fused layers: what is compared here would be noticed") {
     CHECK(distance(wrong, right) > 1e-13);
   }
 }
+
+TEST_CASE("fused layers: traces and done masks take the equations, to the same numbers") {
+  nn::LSTM rnn(3, 5, {.num_layers = 2, .bidirectional = true, .dtype = kDouble});
+  const Tensor x = randn({4, 2, 3}, kDouble);
+  const auto [output, state] = rnn(x);
+  CHECK(distance({rnn.trace(x).outputs[1], rnn.trace(x).state.c}, {output, state.c}) < 1e-14);
+  CHECK(distance({rnn(x, {}, {.done = zeros({4, 2}, DType::Bool)}).output}, {output}) < 1e-14);
+}

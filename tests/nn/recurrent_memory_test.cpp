@@ -11,6 +11,7 @@ using namespace unroll;
 // What a layer leaves behind: nothing.
 
 TEST_CASE_TEMPLATE("recurrent: many thousand steps, forward, backward and gone", K, TanhRNN, PlainLSTM, PlainGRU) {
+  FusedMode composed(false);
   auto rnn = K::make(1, 1);
   const std::int64_t steps = std::same_as<K, TanhRNN> ? 100'000 : 5'000;
   Tensor x = zeros({steps, 1, 1}, kDouble);
@@ -72,29 +73,32 @@ TEST_CASE("recurrent: a cell that throws leaves nothing behind and the layer usa
 }
 
 TEST_CASE_TEMPLATE("recurrent: memory that fails anywhere in a step leaves no trace", K, PlainLSTM, PlainGRU) {
-  auto rnn = K::make(3, 4, {.num_layers = 2, .dropout = 0.5, .bidirectional = true});
-  Tensor x = randn({3, 3, 3}, kDouble);
-  auto packed = nn::pack_padded_sequence(x, {1, 3, 2}, {.enforce_sorted = false});
-  auto step = [&] {
-    auto result = rnn(packed);
-    sum(result.output.data()).backward();
-  };
-  step();
-  rnn.zero_grad();
-  const Live before;
-  std::int64_t failures = 0;
-  for (std::int64_t n = 0;; n += 7) {
-    bool failed = false;
-    try {
-      FailAfter fail(n);
-      step();
-    } catch (const std::bad_alloc&) {
-      failed = true;
+  for (bool fused : {false, true}) {
+    FusedMode mode(fused);
+    auto rnn = K::make(3, 4, {.num_layers = 2, .dropout = 0.5, .bidirectional = true});
+    Tensor x = randn({3, 3, 3}, kDouble);
+    auto packed = nn::pack_padded_sequence(x, {1, 3, 2}, {.enforce_sorted = false});
+    auto step = [&] {
+      auto result = rnn(packed);
+      sum(result.output.data()).backward();
+    };
+    step();
+    rnn.zero_grad();
+    const Live before;
+    std::int64_t failures = 0;
+    for (std::int64_t n = 0;; n += fused ? 1 : 7) {
+      bool failed = false;
+      try {
+        FailAfter fail(n);
+        step();
+      } catch (const std::bad_alloc&) {
+        failed = true;
+      }
+      if (!failed) break;
+      ++failures;
+      for (const Tensor& p : rnn.parameters()) REQUIRE_FALSE(p.grad().defined());
+      REQUIRE(Live() == before);
     }
-    if (!failed) break;
-    ++failures;
-    for (const Tensor& p : rnn.parameters()) REQUIRE_FALSE(p.grad().defined());
-    REQUIRE(Live() == before);
+    CHECK(failures > 50);
   }
-  CHECK(failures > 50);
 }

@@ -1,5 +1,7 @@
 #include <unroll/autograd/engine.h>
 
+#include <unroll/autograd/grad_mode.h>
+
 #include "support/layers.h"
 
 using namespace unroll;
@@ -7,6 +9,7 @@ using namespace unroll;
 // What a trace shows is what the layer did.
 
 TEST_CASE_TEMPLATE("trace: the same numbers and the same graph as the call", K, ALL_LAYERS) {
+  FusedMode composed(false);  // a trace is of the equations
   manual_seed(1);
   auto rnn = K::make(3, 4, {.num_layers = 2, .dropout = 0.5, .bidirectional = true});
   Tensor x = randn({5, 2, 3}, kDouble).requires_grad_();
@@ -28,6 +31,7 @@ TEST_CASE_TEMPLATE("trace: the same numbers and the same graph as the call", K, 
 
 TEST_CASE_TEMPLATE("trace: outputs of every layer and states of every step are those of loops of cells", K,
                    ALL_LAYERS) {
+  FusedMode composed(false);  // a trace is of the equations
   manual_seed(3);
   auto rnn = K::make(3, 4, {.num_layers = 2, .bidirectional = true});
   Tensor x = randn({5, 2, 3}, kDouble), y = x;
@@ -110,6 +114,7 @@ TEST_CASE_TEMPLATE("trace: retain_grad on a step shows what arrives there", K, T
 }
 
 TEST_CASE_TEMPLATE("trace: packed, rows are those that still run", K, PlainLSTM, PlainGRU, Counting) {
+  FusedMode composed(false);  // a trace is of the equations
   manual_seed(6);
   auto rnn = K::make(3, 4, {.num_layers = 2, .bidirectional = true});
   auto x = nn::pack_padded_sequence(randn({4, 3, 3}, kDouble), {1, 4, 2}, {.enforce_sorted = false});
@@ -130,6 +135,7 @@ TEST_CASE_TEMPLATE("trace: packed, rows are those that still run", K, PlainLSTM,
 }
 
 TEST_CASE("trace: time-major whatever the layout, and nothing is noted outside of it") {
+  FusedMode composed(false);  // a trace is of the equations
   manual_seed(7);
   nn::LSTM rnn(3, 4, {.batch_first = true, .dtype = kDouble});
   Tensor x = randn({2, 5, 3}, kDouble);
