@@ -28,7 +28,7 @@ PYTHON
 line() {
   local run
   run=$(least 5 "${@:3}")
-  printf '{"what": "%s", "compile_seconds": %s, "run_seconds": %s, "resident_kib": %s}\n' "$1" "$2" ${run}
+  printf '{"what": "%s", "compile_seconds": %s, "run_seconds": %s, "resident_kib": %s}\n' "$1" "$2" "${run% *}" "${run#* }"
 }
 
 library=$(find build*/ -maxdepth 1 -name 'libunroll.*' -printf '%T@ %p\n' 2>/dev/null | sort -rn | head -n 1 | cut -d' ' -f2)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A virtual environment with the rivals: PyTorch, JAX and ONNX Runtime, the newest there are. setup.sh [FOLDER]
 #
-# 5.4 GB and about a minute, most of it PyTorch's wheel with its CUDA libraries; nothing but compare.py uses it.
+# 6 GB, most of it PyTorch's wheel with its CUDA libraries; nothing but compare.py uses it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 folder=${1:-build-rivals}

@@ -15,8 +15,8 @@ def draw(results, rivals):
     if not rows:
         return None
     values = [v for r in rows for k in rivals if (v := ratio(r, k))]
-    low = min(0.5, *values) if len(values) > 1 else min(0.5, values[0])
-    high = max(2.0, *values) if len(values) > 1 else max(2.0, values[0])
+    low = min(0.5, *values)
+    high = max(2.0, *values, *(r["point"].ratio_target() for r in rows))
     span = math.log(high / low)
 
     def at(value):
@@ -40,8 +40,7 @@ def draw(results, rivals):
             color = COLORS["torch"] if value >= 1 else "#b03030"
             body.append(f'<rect x="{begin:.1f}" y="{y + 3}" width="{end - begin:.1f}" height="{ROW - 6}" fill="{color}"/>')
             goal = at(point.ratio_target())
-            if goal <= LEFT + WIDTH:
-                body.append(f'<path d="M{goal:.1f} {y + 1}v{ROW - 2}" stroke="black" stroke-width="1.5"/>')
+            body.append(f'<path d="M{goal:.1f} {y + 1}v{ROW - 2}" stroke="black" stroke-width="1.5"/>')
             body.append(text(LEFT + WIDTH + 8, y + 12, times(value)))
         for key in ("jax", "onnx"):
             if other := ratio(r, key):
@@ -65,7 +64,7 @@ def draw(results, rivals):
         x += 115
     legend.append(f'<path d="M{x} 33v13" stroke="black" stroke-width="1.5"/>')
     legend.append(text(x + 8, 44, "goal, against PyTorch"))
-    title = text(LEFT, 22, "How many times faster a step of unroll is", size=14, extra='font-weight="bold"')
+    title = text(LEFT, 22, "How many times faster a step of unroll is; red where it is slower", size=14, extra='font-weight="bold"')
     size = f'width="{LEFT + WIDTH + RIGHT}" height="{bottom + 26}"'
     return "\n".join(
         [

@@ -184,7 +184,7 @@ def all_points():
 
 
 def quick_points():
-    """One of each kind, in a minute or two."""
+    """Some of each kind, in two or three minutes."""
     chosen = {
         "LSTM T20 N1 I8 H8",
         "LSTM T50 N16 I16 H32",

@@ -98,6 +98,7 @@ def table(head, rows):
 
 
 def group_table(results, rivals):
+    rivals = [key for key in rivals if any(seconds(r, key) for r in results)]
     head = ["us a step", "threads", "ours"]
     for key in rivals:
         head += [NAMES[key], "×"]

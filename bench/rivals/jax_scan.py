@@ -60,7 +60,7 @@ def run_direction(cell, weights, x, mask, widths, reverse):
 def prepare(point):
     kind = point["module"]
     if kind not in CELLS:
-        raise Unsupported("measured as a layer")  # under scan a cell in a loop is the layer
+        raise Unsupported("layers only")  # under scan a cell in a loop is the layer
     T, N, I, H, P = (point[k] for k in ("seq_len", "batch", "input_size", "hidden_size", "proj_size"))
     out, directions, dtype = P or H, 2 if point["bidirectional"] else 1, point["dtype"]
     widths = (out, H) if kind == "LSTM" else (out,)
