@@ -9,7 +9,6 @@
 #include <exception>
 #include <memory>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -54,8 +53,10 @@ class Pool {
  public:
   // Whether it could be had: somebody else may be using it.
   bool run(Job& job, int threads) {
+    if (inside) return false;
     std::unique_lock use(in_use_, std::try_to_lock);
     if (!use) return false;
+    inside = true;
     grow(static_cast<std::size_t>(threads) - 1);
     const std::size_t others = std::min(workers_.size(), static_cast<std::size_t>(threads) - 1);
     for (std::size_t i = 0; i < others; ++i) {
@@ -66,6 +67,7 @@ class Pool {
     for (std::size_t i = 0; i < others; ++i)
       for (int spins = 0; workers_[i]->job.load(std::memory_order_acquire) != nullptr; ++spins)
         spins < kSpins ? relax() : std::this_thread::yield();
+    inside = false;
     return true;
   }
 
@@ -79,14 +81,14 @@ class Pool {
     return *instance_;
   }
 
-  inline static thread_local bool is_worker = false;
+  inline static thread_local bool inside = false;  // a part runs in this thread just now, or it is one of the pool's
 
  private:
   struct Worker {
     std::atomic<Job*> job{nullptr};  // its own to take, and null again when it has done its share
 
     void wait() noexcept {
-      is_worker = true;
+      inside = true;
       for (;;) {
         for (int i = 0; i < kSpins && job.load(std::memory_order_relaxed) == nullptr; ++i) relax();
         job.wait(nullptr, std::memory_order_acquire);
@@ -96,12 +98,14 @@ class Pool {
     }
   };
 
-  void grow(std::size_t threads) {
+  void grow(std::size_t threads) noexcept {
     while (workers_.size() < threads) try {
-        workers_.push_back(std::make_unique<Worker>());
-        std::thread([worker = workers_.back().get()] { worker->wait(); }).detach();
-      } catch (const std::system_error&) {  // no thread to be had: those that are there do it
-        return workers_.pop_back();
+        auto worker = std::make_unique<Worker>();
+        workers_.reserve(workers_.size() + 1);
+        std::thread([w = worker.get()] { w->wait(); }).detach();
+        workers_.push_back(std::move(worker));
+      } catch (const std::exception&) {  // no thread to be had: those that are there do it
+        return;
       }
   }
 
@@ -128,7 +132,7 @@ namespace detail {
 void run_parts(std::int64_t parts, Part part, const void* context) {
   Job job{part, context, parts, {}, {}, {}};
   const auto threads = static_cast<int>(std::min<std::int64_t>(get_num_threads(), parts));
-  if (threads <= 1 || Pool::is_worker || !Pool::instance().run(job, threads)) job.work();
+  if (threads <= 1 || !Pool::instance().run(job, threads)) job.work();
   if (job.error) std::rethrow_exception(job.error);
 }
 }  // namespace detail

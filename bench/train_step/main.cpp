@@ -2,9 +2,7 @@
 #include <fmt/core.h>
 #include <unroll/core/alloc.h>
 #include <unroll/core/error.h>
-#if __has_include(<unroll/core/parallel.h>)
 #include <unroll/core/parallel.h>
-#endif
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -18,16 +16,6 @@
 namespace {
 
 using namespace bench;
-
-/// Gives the library that many threads; returns how many it has.
-int set_threads([[maybe_unused]] int threads) {
-#if __has_include(<unroll/core/parallel.h>)
-  unroll::set_num_threads(threads);
-  return threads;
-#else
-  return 1;
-#endif
-}
 
 /// The most bytes that tensors and graphs held at any moment of a step, weights and data included.
 std::int64_t peak_bytes(Workload& workload) {
@@ -56,8 +44,8 @@ std::vector<double> repeat(Workload& workload, double seconds) {
   return times;
 }
 
-void run(Config config) {
-  config.threads = set_threads(config.threads);
+void run(const Config& config) {
+  unroll::set_num_threads(config.threads);
   Workload workload(config);
   workload.step();  // warms up: memory, caches, threads
   const std::int64_t bytes = peak_bytes(workload);

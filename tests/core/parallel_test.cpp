@@ -1,0 +1,110 @@
+#include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <unroll/core/error.h>
+#include <unroll/core/parallel.h>
+
+#include <array>
+#include <atomic>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+using namespace unroll;
+
+namespace {
+// As many threads as it says, for the time of a scope.
+class Threads {
+ public:
+  explicit Threads(int threads) : before_(get_num_threads()) { set_num_threads(threads); }
+  ~Threads() { set_num_threads(before_); }
+
+ private:
+  int before_;
+};
+
+// How often each part ran.
+template <std::size_t N>
+std::array<int, N> run_all() {
+  std::array<std::atomic<int>, N> ran{};
+  parallel(N, [&](std::int64_t i) { ++ran[static_cast<std::size_t>(i)]; });
+  std::array<int, N> times{};
+  for (std::size_t i = 0; i < N; ++i) times[i] = ran[i];
+  return times;
+}
+template <std::size_t N>
+std::array<int, N> once() {
+  std::array<int, N> times;
+  times.fill(1);
+  return times;
+}
+}  // namespace
+
+TEST_CASE("parallel: each part runs once, with any number of threads") {
+  for (int threads : {1, 2, 3, 8}) {
+    Threads scope(threads);
+    CHECK(get_num_threads() == threads);
+    for (int again = 0; again < 200; ++again) {
+      CHECK(run_all<1>() == once<1>());
+      CHECK(run_all<2>() == once<2>());
+      CHECK(run_all<7>() == once<7>());
+    }
+    parallel(0, [](std::int64_t) { FAIL("there is no part"); });
+  }
+}
+
+TEST_CASE("parallel: an exception of a part arrives when all have ended, and the next call works") {
+  Threads scope(3);
+  for (std::int64_t bad : {0, 3, 5}) {
+    std::atomic<int> others{0};
+    auto run = [&] {
+      parallel(6, [&](std::int64_t i) {
+        if (i == bad) throw std::domain_error("part");
+        ++others;
+      });
+    };
+    CHECK_THROWS_WITH_AS(run(), "part", std::domain_error);
+    CHECK(others == 5);
+    CHECK(run_all<7>() == once<7>());
+  }
+}
+
+TEST_CASE("parallel: inside of itself, and from several threads at once") {
+  Threads scope(3);
+  std::atomic<int> inner{0};
+  parallel(4, [&](std::int64_t) { parallel(5, [&](std::int64_t) { ++inner; }); });
+  CHECK(inner == 20);
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&] {
+      for (int again = 0; again < 200; ++again) wrong += run_all<7>() != once<7>();
+    });
+  for (std::thread& t : threads) t.join();
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("set_num_threads: a number of threads is positive") {
+  const int before = get_num_threads();
+  CHECK_THROWS_WITH_AS(set_num_threads(0), "set_num_threads: expected a positive number, got 0", ValueError);
+  CHECK_THROWS_AS(set_num_threads(-1), ValueError);
+  CHECK(get_num_threads() == before);
+}
+
+#ifndef __SANITIZE_THREAD__  // which does not follow a fork
+TEST_CASE("parallel: the child of a fork has a pool of its own") {
+  Threads scope(2);
+  CHECK(run_all<7>() == once<7>());  // there is one to lose
+  const pid_t child = fork();
+  if (child == 0) _exit(run_all<7>() == once<7>() ? 0 : 1);
+  int status = -1;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+}
+#endif
+
+TEST_CASE("caches: sizes that a cache may have") {
+  CHECK(caches().l1 >= 4 << 10);
+  CHECK(caches().l2 >= caches().l1);
+}
