@@ -100,15 +100,16 @@ HWY_INLINE V Exp(D d, V x) {
   return hn::Mul(e, hn::IfThenElse(negative, Number(d, 0x1p-64), Number(d, 0x1p64)));
 }
 
-/// σ(x) = 1 / (1 + e^−x), computed as e^x / (1 + e^x) where x < 0: nothing overflows and no digit is lost. What
-/// rounding the sum leaves out is put back to three quarters: 1 / (1 + e) is between 1/2 and 1.
+/// σ(x) = 1 / (1 + e^−x), computed as e^x / (1 + e^x) where x < 0: nothing overflows and no digit is lost. The quotient
+/// is corrected for what rounding 1 + e left out, by q·rest in place of q·rest / (1 + e): they agree where it matters,
+/// at small e.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V Sigmoid(D d, V x) {
   const V down = AtLeast(d, hn::Neg(hn::Abs(x)), kExpLowest<hn::TFromD<D>>);
   const V one = Number(d, 1), e = hn::Mul(ScaledExp(d, down, Number(d, 64)), Number(d, 0x1p-64)), sum = hn::Add(one, e);
   const V q = hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one), sum);
   const V rest = hn::Sub(e, hn::Sub(sum, one));
-  return hn::NegMulAdd(hn::Mul(q, Number(d, 0.75)), rest, q);
+  return hn::NegMulAdd(q, rest, q);
 }
 
 /// tanh x = 1 − 2 / (1 + e^2x), odd to the bit; below tanh⁻¹ ½, where the difference would lose digits,
