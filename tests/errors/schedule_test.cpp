@@ -28,7 +28,7 @@ struct Plain : Optimizer {
   }
   void validate(const ParamGroup&) const override {}
   bool extend(State&, const ParamGroup&, const Tensor&) const override { return false; }
-  void update(Update&) const override {}
+  void update(const ParamGroup&, std::span<Update>) const override {}
 };
 
 struct Fixture {
