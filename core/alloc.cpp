@@ -151,15 +151,22 @@ void give_to_all(FreeBlock* first, std::size_t bytes, std::size_t index) noexcep
   all.past.kept.add(as_change(bytes));
 }
 
+// In batches of a bounded size, so that who takes one over has room for it.
 void release_list(Cache& cache, std::size_t index) noexcept {
-  FreeBlock* first = std::exchange(cache.lists[index], nullptr);
-  if (!first) return;
-  std::size_t bytes = 0;
-  for (FreeBlock* block = first; block; block = block->next) bytes += bytes_of_class(index);
-  cache.tallies.kept.add(-as_change(bytes));
-  if (index < kSmallClasses) return give_to_all(first, bytes, index);
-  cache.tallies.owned.add(-as_change(bytes));
-  while (first) std::free(std::exchange(first, first->next));
+  constexpr std::size_t kBatch = std::size_t{1} << 20;
+  while (FreeBlock* first = cache.lists[index]) {
+    FreeBlock* last = first;
+    std::size_t bytes = bytes_of_class(index);
+    for (; last->next && bytes < kBatch; last = last->next) bytes += bytes_of_class(index);
+    cache.lists[index] = std::exchange(last->next, nullptr);
+    cache.tallies.kept.add(-as_change(bytes));
+    if (index < kSmallClasses) {
+      give_to_all(first, bytes, index);
+      continue;
+    }
+    cache.tallies.owned.add(-as_change(bytes));
+    while (first) std::free(std::exchange(first, first->next));
+  }
 }
 
 void release_lists(Cache& cache) noexcept {
@@ -317,7 +324,7 @@ void put(Cache& mine, void* block, SizeClass size) noexcept {
   if (!mine) return give_back(mine, block, size);
   if (mine->tallies.kept.get() + as_change(size.bytes) > as_change(kCacheLimit)) {
     if (size.bytes > kSmall) return give_back(mine, block, size);
-    release_list(*mine, size.index);
+    release_lists(*mine);  // all, or the next block would find no room either
   }
   put(*mine, block, size);
 }
