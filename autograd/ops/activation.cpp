@@ -1,6 +1,6 @@
+#include <unroll/autograd/detail/chain.h>
 #include <unroll/autograd/ops/activation.h>
 #include <unroll/autograd/ops/arithmetic.h>
-#include <unroll/autograd/ops/chain.h>
 #include <unroll/autograd/ops/compare.h>
 #include <unroll/autograd/record.h>
 #include <unroll/core/kernels/activation.h>
