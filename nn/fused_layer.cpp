@@ -1,5 +1,6 @@
 #include <unroll/autograd/fused.h>
 #include <unroll/autograd/ops/shape.h>
+#include <unroll/core/kernels/copy.h>
 #include <unroll/core/kernels/recurrent.h>
 #include <unroll/nn/fused_layer.h>
 
@@ -116,6 +117,8 @@ void backward(const Layer& layer, Gradients g, const Saved& s, std::span<Tensor>
       const Tensor grads = work[0].defined() && s.last()
                                ? work[0]
                                : empty({layer.of(d).all(), kernels::gate_row<T>(layer.sizes)}, s[0].dtype());
+      // Should memory run out on the way, a second attempt must not take what is there now for gates.
+      if (grads.is_same(work[0])) kernels::wrote(grads, "a backward that failed");
       auto to = [&](std::size_t i) { return data<T>(dx[base + i]); };
       kernels::recurrent_backward<T>(
           layer.sizes, layer.of(d), inputs_of<T>(s[0], [&](std::size_t i) -> const Tensor& { return s[base + i]; }),

@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "support/layers.h"
+#include "support/memory.h"
 
 #if defined(__x86_64__)
 #include <xmmintrin.h>
@@ -318,4 +319,32 @@ TEST_CASE("fused layers: traces and done masks take the equations, to the same n
   const auto [output, state] = rnn(x);
   CHECK(distance({rnn.trace(x).outputs[1], rnn.trace(x).state.c}, {output, state.c}) < 1e-14);
   CHECK(distance({rnn(x, {}, {.done = zeros({4, 2}, DType::Bool)}).output}, {output}) < 1e-14);
+}
+
+TEST_CASE("fused layers: a backward that ran out of memory is not repeated with gates that are no more") {
+  for (Kind kind : {Kind::LSTM, Kind::GRU, Kind::Tanh}) {
+    const Subject s = subject(kind, {.t = 3, .n = 2, .i = 3, .h = 4, .bidirectional = true});
+    const Tensor cotangent = ones_like(s.outputs()[0]);
+    auto backward = [&](const Tensor& y) { return grad({y}, s.tensors, {.grad_outputs = {cotangent}}); };
+    const Tensors right = backward(s.outputs()[0]);
+    int failures = 0, refused = 0;
+    for (std::int64_t n = 0;; ++n) {
+      const Tensor y = s.outputs()[0];
+      try {
+        FailAfter fail(n);
+        backward(y);
+        break;
+      } catch (const std::bad_alloc&) {
+        ++failures;
+      }
+      try {
+        const Tensors again = backward(y);
+        CHECK(distance(again, right) == 0);
+      } catch (const GradError& error) {  // or the layer was through, and its node is freed
+        refused += std::string_view(error.what()).find("by a backward that failed") != std::string_view::npos;
+      }
+    }
+    CHECK(failures > refused);
+    CHECK((refused > 0) == (kind != Kind::Tanh));  // whose gates are not kept
+  }
 }
