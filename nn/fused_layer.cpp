@@ -57,6 +57,23 @@ Layer describe(FusedKind kind, const StepLayout& layout, const Tensor& x, std::s
   return layer;
 }
 
+// Kernels read memory by these shapes; weights may come from a cell of the user's that prepares them.
+void check_shapes(const char* op, const Layer& layer, const FusedDirection& d) {
+  const kernels::RecurrentSizes& s = layer.sizes;
+  auto expect = [op](const char* name, const Tensor& x, const Shape& expected) {
+    if (!x.defined()) return;
+    check<ShapeError>(x.shape() == expected, "{}: {} has shape {}, expected {}", op, name, x.shape(), expected);
+  };
+  const std::int64_t rows = s.gates() * s.hidden;
+  expect("weight_ih", d.weights.ih, {rows, s.input});
+  expect("weight_hh", d.weights.hh, {rows, s.output()});
+  expect("bias_ih", d.weights.bias_ih, rows);
+  expect("bias_hh", d.weights.bias_hh, rows);
+  expect("weight_hr", d.weights.hr, {s.projected, s.hidden});
+}
+
+Tensor contiguous(const Tensor& x) { return x.defined() ? x.contiguous() : x; }
+
 template <class T>
 T* data(const Tensor& x) {
   return x.defined() ? x.data<T>() : nullptr;
@@ -97,13 +114,12 @@ void backward(const Layer& layer, Gradients g, const Saved& s, std::span<Tensor>
   const std::size_t first_work = 1 + kInputs * layer.directions, y_at = first_work + kWorkspaces * layer.directions;
   for (std::size_t i = 0; i < dx.size(); ++i)
     if (s.needs(i)) dx[i] = empty_like(s[i]);
-  const Tensor dy = g[0].defined() ? g[0].contiguous() : Tensor();
+  const Tensor dy = contiguous(g[0]);
   dispatch_float("backward", s[0].dtype(), [&]<class T>() {
     for (std::size_t d = 0; d < layer.directions; ++d) {
       const std::size_t base = 1 + kInputs * d;
-      const Tensor dh = layer.single ? Tensor() : g[layer.h_at(d)],
-                   dc = layer.has_cells() ? g[layer.c_at(d)] : Tensor();
-      const Tensor dh_n = dh.defined() ? dh.contiguous() : dh, dc_n = dc.defined() ? dc.contiguous() : dc;
+      const Tensor dh_n = layer.single ? Tensor() : contiguous(g[layer.h_at(d)]),
+                   dc_n = layer.has_cells() ? contiguous(g[layer.c_at(d)]) : Tensor();
       if (!dy.defined() && !dh_n.defined() && !dc_n.defined()) {  // only the other direction was used
         for (std::size_t i = 0; i < kInputs; ++i)
           if (s.needs(base + i)) dx[base + i] = Tensor();
@@ -129,8 +145,6 @@ void backward(const Layer& layer, Gradients g, const Saved& s, std::span<Tensor>
     }
   });
 }
-
-Tensor contiguous(const Tensor& x) { return x.defined() ? x.contiguous() : x; }
 
 }  // namespace
 
@@ -161,6 +175,7 @@ FusedResult fused_layer(const char* op, FusedKind kind, const StepLayout& layout
     for (const Tensor* p : {&d.h, &d.c, &w.ih, &w.hh, &w.bias_ih, &w.bias_hh, &w.hr}) inputs[count++] = contiguous(*p);
   }
   Layer layer = describe(kind, layout, inputs[0], directions);
+  for (const FusedDirection& d : directions) check_shapes(op, layer, d);
   const bool records = unroll::detail::recording(std::span<const Tensor>(inputs).first(count));
   auto like_x = [&](std::int64_t width) {
     Shape shape = x.shape();

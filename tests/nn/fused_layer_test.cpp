@@ -147,6 +147,17 @@ const Case kCases[] = {{},
                        {.t = 5, .n = 9, .i = 3, .h = 6, .layers = 2, .bidirectional = true, .packed = true},
                        {.t = 5, .n = 4, .i = 3, .h = 6, .bidirectional = true, .packed = true, .states = false}};
 
+// Of a user, who prepares weights that do not fit.
+struct Misfit : nn::LSTMCell {
+  using LSTMCell::LSTMCell;
+  nn::RNNWeights sequence_weights(const Tensor& h) const override {
+    nn::RNNWeights w = LSTMCell::sequence_weights(h);
+    (wrong == 0 ? w.ih : w.bias_hh) = zeros({3, 2});
+    return w;
+  }
+  int wrong = 0;
+};
+
 }  // namespace
 
 TEST_CASE("fused layers: outputs and all gradients are those of the equations") {
@@ -347,4 +358,11 @@ TEST_CASE("fused layers: a backward that ran out of memory is not repeated with 
     CHECK(failures > refused);
     CHECK((refused > 0) == (kind != Kind::Tanh));  // whose gates are not kept
   }
+}
+
+TEST_CASE("fused layers: prepared weights that do not fit raise before a kernel reads them") {
+  nn::Recurrent<Misfit> rnn(2, 3);
+  CHECK_THROWS_WITH_AS(rnn(randn({4, 1, 2})), "lstm: weight_ih has shape (3, 2), expected (12, 2)", ShapeError);
+  rnn.cell(0).wrong = 1;
+  CHECK_THROWS_WITH_AS(rnn(randn({4, 1, 2})), "lstm: bias_hh has shape (3, 2), expected (12,)", ShapeError);
 }
