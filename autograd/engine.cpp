@@ -16,7 +16,6 @@ namespace unroll {
 namespace {
 
 using detail::GradSlot;
-
 using detail::Plan;
 using detail::Vector;
 

@@ -1,10 +1,23 @@
 #include <unroll/core/kernels/mul_add.h>
 #include <unroll/core/kernels/optimizer.h>
+#include <unroll/core/kernels/target_table.h>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "unroll/core/kernels/optimizer.cpp"
 #include <hwy/foreach_target.h>  // must come before the others
 #include <unroll/core/kernels/simd-inl.h>
+
+#ifndef UNROLL_OPTIMIZER_STEPS
+#define UNROLL_OPTIMIZER_STEPS
+namespace unroll::kernels {
+// The steps of one target.
+template <class T>
+struct OptimizerSteps {
+  void (*sgd)(T* p, T* buffer, const T* grad, std::int64_t n, const SGDStep<T>& step, bool first);
+  void (*adam)(T* p, T* m, T* v, T* greatest, const T* grad, std::int64_t n, const AdamStep<T>& step);
+};
+}  // namespace unroll::kernels
+#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace unroll::kernels::HWY_NAMESPACE {
@@ -84,20 +97,9 @@ void adam_step(T* p, T* m, T* v, T* greatest, const T* grad, std::int64_t n, con
   }
 }
 
-void sgd_f32(float* p, float* buffer, const float* grad, std::int64_t n, const SGDStep<float>& step, bool first) {
-  sgd_step(p, buffer, grad, n, step, first);
-}
-void sgd_f64(double* p, double* buffer, const double* grad, std::int64_t n, const SGDStep<double>& step, bool first) {
-  sgd_step(p, buffer, grad, n, step, first);
-}
-void adam_f32(float* p, float* m, float* v, float* greatest, const float* grad, std::int64_t n,
-              const AdamStep<float>& step) {
-  adam_step(p, m, v, greatest, grad, n, step);
-}
-void adam_f64(double* p, double* m, double* v, double* greatest, const double* grad, std::int64_t n,
-              const AdamStep<double>& step) {
-  adam_step(p, m, v, greatest, grad, n, step);
-}
+template <class T>
+constexpr OptimizerSteps<T> kOptimizerSteps = {sgd_step<T>, adam_step<T>};
+UNROLL_TABLE_OF_TARGET(OptimizerSteps)
 
 }  // namespace unroll::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -105,29 +107,21 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace unroll::kernels {
 
-HWY_EXPORT(sgd_f32);
-HWY_EXPORT(sgd_f64);
-HWY_EXPORT(adam_f32);
-HWY_EXPORT(adam_f64);
+UNROLL_CHOOSE_TABLE(OptimizerSteps)
 
-template <>
-void sgd(float* p, float* buffer, const float* grad, std::int64_t n, const SGDStep<float>& step, bool first) {
-  HWY_DYNAMIC_DISPATCH(sgd_f32)(p, buffer, grad, n, step, first);
+template <class T>
+void sgd(T* p, T* buffer, const T* grad, std::int64_t n, const SGDStep<T>& step, bool first) {
+  chosen_OptimizerSteps<T>().sgd(p, buffer, grad, n, step, first);
 }
-template <>
-void sgd(double* p, double* buffer, const double* grad, std::int64_t n, const SGDStep<double>& step, bool first) {
-  HWY_DYNAMIC_DISPATCH(sgd_f64)(p, buffer, grad, n, step, first);
+template <class T>
+void adam(T* p, T* m, T* v, T* greatest, const T* grad, std::int64_t n, const AdamStep<T>& step) {
+  chosen_OptimizerSteps<T>().adam(p, m, v, greatest, grad, n, step);
 }
-template <>
-void adam(float* p, float* m, float* v, float* greatest, const float* grad, std::int64_t n,
-          const AdamStep<float>& step) {
-  HWY_DYNAMIC_DISPATCH(adam_f32)(p, m, v, greatest, grad, n, step);
-}
-template <>
-void adam(double* p, double* m, double* v, double* greatest, const double* grad, std::int64_t n,
-          const AdamStep<double>& step) {
-  HWY_DYNAMIC_DISPATCH(adam_f64)(p, m, v, greatest, grad, n, step);
-}
+
+template void sgd(float*, float*, const float*, std::int64_t, const SGDStep<float>&, bool);
+template void sgd(double*, double*, const double*, std::int64_t, const SGDStep<double>&, bool);
+template void adam(float*, float*, float*, float*, const float*, std::int64_t, const AdamStep<float>&);
+template void adam(double*, double*, double*, double*, const double*, std::int64_t, const AdamStep<double>&);
 
 }  // namespace unroll::kernels
 #endif

@@ -1,11 +1,25 @@
 #include <unroll/core/kernels/recurrent.h>
 #include <unroll/core/kernels/recurrent_plan.h>
+#include <unroll/core/kernels/target_table.h>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "unroll/core/kernels/recurrent.cpp"
 #include <hwy/foreach_target.h>  // must come before the others
 #include <unroll/core/kernels/recurrent_backward-inl.h>
 #include <unroll/core/kernels/recurrent_forward-inl.h>
+
+#ifndef UNROLL_RECURRENT_KERNELS
+#define UNROLL_RECURRENT_KERNELS
+namespace unroll::kernels {
+// What one target has of them.
+template <class T>
+struct RecurrentKernels {
+  void (*forward)(const RecurrentSizes&, const RecurrentSteps&, const RecurrentInputs<T>&, const RecurrentOutputs<T>&);
+  void (*backward)(const RecurrentSizes&, const RecurrentSteps&, const RecurrentInputs<T>&, const RecurrentOutputs<T>&,
+                   T* grad_gates, const RecurrentCotangents<T>&, const RecurrentGradients<T>&);
+};
+}  // namespace unroll::kernels
+#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace unroll::kernels::HWY_NAMESPACE {
@@ -36,24 +50,9 @@ void backward(const RecurrentSizes& sizes, const RecurrentSteps& steps, const Re
   with_kind(sizes.kind, [&](auto kind) { Backward<kind(), T>(sizes, steps, in, out, grad_gates, dy, dx).run(); });
 }
 
-void forward_f32(const RecurrentSizes& s, const RecurrentSteps& t, const RecurrentInputs<float>& in,
-                 const RecurrentOutputs<float>& out) {
-  forward(s, t, in, out);
-}
-void forward_f64(const RecurrentSizes& s, const RecurrentSteps& t, const RecurrentInputs<double>& in,
-                 const RecurrentOutputs<double>& out) {
-  forward(s, t, in, out);
-}
-void backward_f32(const RecurrentSizes& s, const RecurrentSteps& t, const RecurrentInputs<float>& in,
-                  const RecurrentOutputs<float>& out, float* grad_gates, const RecurrentCotangents<float>& dy,
-                  const RecurrentGradients<float>& dx) {
-  backward(s, t, in, out, grad_gates, dy, dx);
-}
-void backward_f64(const RecurrentSizes& s, const RecurrentSteps& t, const RecurrentInputs<double>& in,
-                  const RecurrentOutputs<double>& out, double* grad_gates, const RecurrentCotangents<double>& dy,
-                  const RecurrentGradients<double>& dx) {
-  backward(s, t, in, out, grad_gates, dy, dx);
-}
+template <class T>
+constexpr RecurrentKernels<T> kRecurrentKernels = {forward<T>, backward<T>};
+UNROLL_TABLE_OF_TARGET(RecurrentKernels)
 
 }  // namespace unroll::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -61,27 +60,18 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace unroll::kernels {
 
-HWY_EXPORT(forward_f32);
-HWY_EXPORT(forward_f64);
-HWY_EXPORT(backward_f32);
-HWY_EXPORT(backward_f64);
+UNROLL_CHOOSE_TABLE(RecurrentKernels)
 
 template <class T>
 void recurrent_forward(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
                        const RecurrentOutputs<T>& out) {
-  if constexpr (sizeof(T) == 4)
-    HWY_DYNAMIC_DISPATCH(forward_f32)(sizes, steps, in, out);
-  else
-    HWY_DYNAMIC_DISPATCH(forward_f64)(sizes, steps, in, out);
+  chosen_RecurrentKernels<T>().forward(sizes, steps, in, out);
 }
 template <class T>
 void recurrent_backward(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
                         const RecurrentOutputs<T>& out, T* grad_gates, const RecurrentCotangents<T>& dy,
                         const RecurrentGradients<T>& dx) {
-  if constexpr (sizeof(T) == 4)
-    HWY_DYNAMIC_DISPATCH(backward_f32)(sizes, steps, in, out, grad_gates, dy, dx);
-  else
-    HWY_DYNAMIC_DISPATCH(backward_f64)(sizes, steps, in, out, grad_gates, dy, dx);
+  chosen_RecurrentKernels<T>().backward(sizes, steps, in, out, grad_gates, dy, dx);
 }
 
 template void recurrent_forward(const RecurrentSizes&, const RecurrentSteps&, const RecurrentInputs<float>&,

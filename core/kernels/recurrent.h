@@ -39,19 +39,19 @@ struct RecurrentSizes {
   std::int64_t slabs() const { return kind == RecurrentKind::LSTM || kind == RecurrentKind::GRU ? 4 : 1; }
 };
 
-/// Elements from one padded row to the next: whole cache lines, and no power of two, since rows 4096 bytes apart would
-/// share one set of the cache.
-template <class T>
-constexpr std::int64_t padded_row(std::int64_t elements) {
-  constexpr std::int64_t kLine = alloc::kAlignment / sizeof(T);
-  const std::int64_t row = (elements + kLine - 1) / kLine * kLine;
-  return row % (4096 / static_cast<std::int64_t>(sizeof(T))) == 0 && row > 0 ? row + kLine : row;
-}
-/// Elements of one slab.
+/// Elements of one slab: whole cache lines.
 template <class T>
 constexpr std::int64_t pad(std::int64_t elements) {
   constexpr std::int64_t kLine = alloc::kAlignment / sizeof(T);
   return (elements + kLine - 1) / kLine * kLine;
+}
+/// Elements from one padded row to the next: no multiple of 4096 bytes, since such rows would share one set of the
+/// cache.
+template <class T>
+constexpr std::int64_t padded_row(std::int64_t elements) {
+  constexpr std::int64_t kPage = 4096 / sizeof(T);
+  const std::int64_t row = pad<T>(elements);
+  return row > 0 && row % kPage == 0 ? row + pad<T>(1) : row;
 }
 template <class T>
 std::int64_t gate_row(const RecurrentSizes& sizes) {

@@ -59,6 +59,14 @@ HWY_INLINE void store_part(hn::Vec<D> v, D d, T* p, std::int64_t n) {
 
 #endif
 
+/// y[i] = f(x[i]) for i < n, a vector at a time; y may be x.
+template <class T, class F>
+HWY_INLINE void map_row(T* y, const T* x, std::int64_t n, F f) {
+  const Full<T> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  for (std::int64_t i = 0; i < n; i += lanes) store_part(f(load_part(d, x + i, n - i)), d, y + i, n - i);
+}
+
 }  // namespace unroll::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 #endif

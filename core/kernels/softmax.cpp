@@ -1,16 +1,14 @@
-#include <unroll/core/alloc.h>
+#include <unroll/core/kernels/scratch.h>
 #include <unroll/core/kernels/softmax.h>
+#include <unroll/core/kernels/target_table.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <type_traits>
-#include <vector>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "unroll/core/kernels/softmax.cpp"
 #include <hwy/foreach_target.h>  // must come before the others
-#include <unroll/core/kernels/simd-inl.h>
 #include <unroll/core/kernels/vector_math-inl.h>
 
 #ifndef UNROLL_SOFTMAX_ROWS
@@ -76,13 +74,6 @@ double exp_sum(T* y, const T* x, T max, std::int64_t n) {
   return total;
 }
 
-// y = f(x)
-template <class T, class F>
-void map_row(T* y, const T* x, std::int64_t n, F f) {
-  const Full<T> d;
-  for (std::int64_t i = 0; i < n; i += lanes<T>()) store_part(f(load_part(d, x + i, n - i)), d, y + i, n - i);
-}
-
 template <class T>
 void divide(T* y, const T* x, T divisor, std::int64_t n) {
   const auto by = hn::Set(Full<T>(), divisor);
@@ -103,27 +94,17 @@ void scaled_softmax(T* y, const T* x, T max, T log_sum, T g, std::int64_t n) {
 
 template <class T>
 constexpr SoftmaxRow<T> kSoftmaxRow = {row_max<T>, exp_sum<T>, divide<T>, subtract<T>, scaled_softmax<T>};
-
-const SoftmaxRow<float>* softmax_row_f32() { return &kSoftmaxRow<float>; }
-const SoftmaxRow<double>* softmax_row_f64() { return &kSoftmaxRow<double>; }
+UNROLL_TABLE_OF_TARGET(SoftmaxRow)
 
 }  // namespace unroll::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace unroll::kernels {
+
+UNROLL_CHOOSE_TABLE(SoftmaxRow)
+
 namespace {
-
-HWY_EXPORT(softmax_row_f32);
-HWY_EXPORT(softmax_row_f64);
-
-template <class T>
-const SoftmaxRow<T>& softmax_row() {
-  if constexpr (std::is_same_v<T, float>)
-    return *HWY_DYNAMIC_DISPATCH(softmax_row_f32)();
-  else
-    return *HWY_DYNAMIC_DISPATCH(softmax_row_f64)();
-}
 
 // Calls row(y, x) for each row. One whose elements are `inner` apart is brought together and spread again.
 template <class T, class Row>
@@ -132,13 +113,13 @@ void for_softmax_rows(T* y, const T* x, Extent e, Row row) {
     for (std::int64_t o = 0; o < e.outer; ++o) row(y + o * e.n, x + o * e.n);
     return;
   }
-  std::vector<T, alloc::Allocator<T>> together(static_cast<std::size_t>(e.n));
+  const Scratch<T> together(e.n);
   for (std::int64_t o = 0; o < e.outer; ++o)
     for (std::int64_t k = 0; k < e.inner; ++k) {
       const std::int64_t first = o * e.n * e.inner + k;
-      for (std::int64_t i = 0; i < e.n; ++i) together[static_cast<std::size_t>(i)] = x[first + i * e.inner];
+      for (std::int64_t i = 0; i < e.n; ++i) together.data()[i] = x[first + i * e.inner];
       row(together.data(), together.data());
-      for (std::int64_t i = 0; i < e.n; ++i) y[first + i * e.inner] = together[static_cast<std::size_t>(i)];
+      for (std::int64_t i = 0; i < e.n; ++i) y[first + i * e.inner] = together.data()[i];
     }
 }
 
@@ -148,7 +129,7 @@ void for_softmax_rows(T* y, const T* x, Extent e, Row row) {
 // −∞ − (−∞), so it becomes NaN as a whole.
 template <class T>
 void softmax(T* y, const T* x, Extent e) {
-  const SoftmaxRow<T>& row = softmax_row<T>();
+  const SoftmaxRow<T>& row = chosen_SoftmaxRow<T>();
   for_softmax_rows(y, x, e, [&](T* out, const T* in) {
     double sum = row.exp_sum(out, in, row.max(in, e.n), e.n);
     row.divide(out, out, static_cast<T>(sum), e.n);
@@ -157,7 +138,7 @@ void softmax(T* y, const T* x, Extent e) {
 
 template <class T>
 void log_softmax(T* y, const T* x, Extent e) {
-  const SoftmaxRow<T>& row = softmax_row<T>();
+  const SoftmaxRow<T>& row = chosen_SoftmaxRow<T>();
   for_softmax_rows(y, x, e, [&](T* out, const T* in) {
     T max = row.max(in, e.n);
     row.subtract(out, in, max, static_cast<T>(std::log(row.exp_sum(nullptr, in, max, e.n))), e.n);
@@ -167,7 +148,7 @@ void log_softmax(T* y, const T* x, Extent e) {
 template <class T>
 void cross_entropy(T* loss, T* max, T* log_sum, const T* x, const std::int64_t* target, std::int64_t rows,
                    std::int64_t n) {
-  const SoftmaxRow<T>& row = softmax_row<T>();
+  const SoftmaxRow<T>& row = chosen_SoftmaxRow<T>();
   for (std::int64_t i = 0; i < rows; ++i, x += n) {
     max[i] = row.max(x, n);
     log_sum[i] = static_cast<T>(std::log(row.exp_sum(nullptr, x, max[i], n)));
@@ -178,7 +159,7 @@ void cross_entropy(T* loss, T* max, T* log_sum, const T* x, const std::int64_t* 
 template <class T>
 void cross_entropy_backward(T* dx, const T* g, const T* x, const T* max, const T* log_sum, const std::int64_t* target,
                             std::int64_t rows, std::int64_t n) {
-  const SoftmaxRow<T>& row = softmax_row<T>();
+  const SoftmaxRow<T>& row = chosen_SoftmaxRow<T>();
   for (std::int64_t i = 0; i < rows; ++i, x += n, dx += n) {
     row.scaled_softmax(dx, x, max[i], log_sum[i], g[i], n);
     dx[target[i]] -= g[i];

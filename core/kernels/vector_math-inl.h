@@ -7,11 +7,10 @@
 #define UNROLL_VECTOR_MATH_INL_H
 #endif
 
-#include <hwy/highway.h>
+#include <unroll/core/kernels/simd-inl.h>
 
 HWY_BEFORE_NAMESPACE();
 namespace unroll::kernels::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
 
 template <class D>
 HWY_INLINE hn::Vec<D> Number(D d, double x) {
