@@ -66,6 +66,7 @@
 #include <unroll/nn/rnn_cell_base.h>
 #include <unroll/nn/sequential.h>
 #include <unroll/nn/stack.h>
+#include <unroll/nn/time_loop.h>
 #include <unroll/nn/truncated_bptt.h>
 #include <unroll/nn/variational_dropout.h>
 #include <unroll/nn/weight_drop.h>

@@ -148,17 +148,6 @@ void backward(const Layer& layer, Gradients g, const Saved& s, std::span<Tensor>
 
 }  // namespace
 
-std::vector<Tensor> StepLayout::split(const Tensor& x) const {
-  if (single) return {x};
-  return packed == nullptr ? unbind(x) : unroll::split(x, Shape(std::span(*packed)));
-}
-
-Tensor StepLayout::join(const std::vector<Tensor>& steps, std::int64_t features, DType dtype) const {
-  if (single) return steps[0];
-  if (!steps.empty()) return packed == nullptr ? stack(steps) : cat(steps);
-  return zeros(packed == nullptr ? Shape{0, batch, features} : Shape{0, features}, dtype);
-}
-
 FusedDirection fused_direction(std::span<const Tensor> inputs, std::size_t direction) {
   const std::span<const Tensor> in = inputs.subspan(1 + kInputs * direction, kInputs);
   return {{in[kIh], in[kHh], in[kBiasIh], in[kBiasHh], in[kHr]}, in[kH], in[kC]};

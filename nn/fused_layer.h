@@ -1,7 +1,7 @@
 #pragma once
 #include <unroll/autograd/fused.h>
 #include <unroll/core/kernels/recurrent.h>
-#include <unroll/nn/cell.h>
+#include <unroll/nn/time_loop.h>
 
 #include <array>
 #include <memory>
@@ -43,17 +43,6 @@ concept FusedCell = requires(const C& cell) {
 &&!requires(const C& cell, const typename C::State& state) { cell.begin(state); };
 
 namespace detail {
-
-/// How the steps of a sequence lie in a tensor: (T, N, …), packed (ΣB_t, …), or a single one (N, …).
-struct StepLayout {
-  std::int64_t batch;                                            // N
-  std::shared_ptr<const std::vector<std::int64_t>> packed = {};  // the B_t
-  bool single = false;
-  /// [t] (N, …), packed (B_t, …)
-  std::vector<Tensor> split(const Tensor& x) const;
-  /// The inverse; `features` and `dtype` are those of a tensor of no steps.
-  Tensor join(const std::vector<Tensor>& steps, std::int64_t features, DType dtype) const;
-};
 
 /// What one direction of a layer reads beside x; a state is undefined for zeros, c is an LSTM's.
 struct FusedDirection {

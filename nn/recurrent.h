@@ -1,6 +1,4 @@
 #pragma once
-#include <unroll/autograd/ops/arithmetic.h>
-#include <unroll/autograd/ops/compare.h>
 #include <unroll/autograd/ops/dropout.h>
 #include <unroll/autograd/ops/index.h>
 #include <unroll/nn/fused_layer.h>
@@ -32,23 +30,6 @@ struct CallOptions {
   Tensor done = {};
   /// What a state is set to there, like the initial state; undefined for zeros.
   S reset_to = {};
-};
-
-/// What a layer did at every step: tensors of its very graph, so that retain_grad() on one of them shows what
-/// backpropagation through time brings there.
-template <CellState S>
-struct Trace {
-  /// One step of one cell, in the rows (N, width), packed (B_t, width).
-  struct Step {
-    S state;             // after it
-    NamedTensors notes;  // what the cell noted: its gates
-  };
-  std::vector<Tensor> outputs;           // of each layer before dropout: (T, N, D·Ho), packed (ΣB_t, D·Ho)
-  std::vector<std::vector<Step>> steps;  // [l·D + d][t]
-  S state;                               // the last, as the layer returns it
-
-  /// All states of a cell: (T, N, width), packed (ΣB_t, width). Raises IndexError unless there is such a cell.
-  S states(std::int64_t layer_and_direction) const;
 };
 
 namespace detail {
@@ -191,7 +172,7 @@ class Recurrent : public RecurrentBase {
     else
       return "recurrent";
   }();
-  using Steps = std::vector<typename Trace<State>::Step>;
+  using Run = detail::TimeLoop<State>;
 
   detail::CallRules rules() const {
     return {op_, input_size, 3, batch_first ? 0 : 1, {num_layers * num_directions()}, state_widths(), dtype()};
@@ -256,8 +237,7 @@ class Recurrent : public RecurrentBase {
       std::array<RNNWeights, 2> weights;  // drawn once a sequence, of cells that can do without begin()
       for (std::int64_t direction = 0; direction < num_directions(); ++direction) {
         const auto d = static_cast<std::size_t>(direction);
-        first[d] =
-            map_defined(start, [&](const Tensor& s) { return select(s, 0, layer * num_directions() + direction); });
+        first[d] = of_cell(start, layer, direction);
         if constexpr (FusedCell<C>) {
           const bool is_plain = std::same_as<C, typename C::Fused>;  // others may draw a mask of the size of h
           if (!is_plain) first[d] = state_or_zeros(first[d], layout.batch, y.dtype());
@@ -271,8 +251,7 @@ class Recurrent : public RecurrentBase {
           const auto d = static_cast<std::size_t>(direction);
           const C& c = cell(layer, direction);
           Run run{x, state_or_zeros(first[d], layout.batch, y.dtype()), direction == 1, resets,
-                  map_defined(reset_to,
-                              [&](const Tensor& s) { return select(s, 0, layer * num_directions() + direction); })};
+                  of_cell(reset_to, layer, direction)};
           if (keep) run.steps = &trace.steps.emplace_back(x.size());
           if constexpr (FusedCell<C>)
             last.push_back(run.go([&](const Tensor& xt, const State& s) { return c.step(weights[d], xt, s); }));
@@ -290,6 +269,10 @@ class Recurrent : public RecurrentBase {
     return trace;
   }
 
+  /// A cell's part of a state (L·D, N, width).
+  State of_cell(const State& state, std::int64_t layer, std::int64_t direction) const {
+    return map_defined(state, [&](const Tensor& s) { return select(s, 0, layer * num_directions() + direction); });
+  }
   State state_or_zeros(const State& state, std::int64_t batch, DType dtype) const {
     if (output_of(state).defined()) return state;
     return make_state<State>([&](std::size_t i) { return zeros({batch, state_widths()[i]}, dtype); });
@@ -344,79 +327,8 @@ class Recurrent : public RecurrentBase {
     return result;
   }
 
-  /// One cell's way through a sequence: the one loop over time. The state has a row for each sequence that runs at the
-  /// step, and these are the first ones, since the longest come first: forward, rows leave; in reverse, they join.
-  struct Run {
-    const std::vector<Tensor>& x;  // [t] (B_t, I)
-    State start;                   // (N, width)
-    bool reverse;
-    const std::vector<Tensor>& resets;  // none, or [t] (B_t)
-    State reset_to;
-    Steps* steps = nullptr;
-    std::vector<Tensor> outputs = std::vector<Tensor>(x.size());  // [t], each at the step it belongs to
-
-    /// With `step` (x, state) → state.
-    template <class Step>
-    State go(const Step& step) {
-      std::vector<State> ended;  // rows that have left, the last rows first
-      State state = reverse ? part(start, 0, x.empty() ? 0 : x.back().size(0)) : start;
-      for (std::size_t k = 0; k < x.size(); ++k) {
-        const std::size_t t = reverse ? x.size() - 1 - k : k;
-        const std::int64_t before = rows(state), now = x[t].size(0);
-        if (now < before) {
-          ended.push_back(part(state, now, before));
-          state = part(state, 0, now);
-        }
-        if (!resets.empty() && !(reverse && k == 0)) state = reset(state, resets[reverse ? t + 1 : t]);
-        if (now > before) state = joined({state, part(start, before, now)});
-        NamedTensors notes;
-        detail::NoteScope noting(steps != nullptr ? &notes : nullptr);
-        AnomalyScope place(reverse ? "reverse step" : "step", static_cast<std::int64_t>(t), nullptr);
-        state = step(x[t], state);
-        outputs[t] = output_of(state);
-        if (steps != nullptr) (*steps)[t] = {state, std::move(notes)};
-      }
-      if (const std::int64_t all = rows(start); reverse && rows(state) < all)
-        ended.push_back(part(start, rows(state), all));
-      if (ended.empty()) return state;
-      ended.push_back(state);
-      std::ranges::reverse(ended);
-      return joined(ended);
-    }
-
-    static std::int64_t rows(const State& state) { return output_of(state).size(0); }
-    static State part(const State& state, std::int64_t first, std::int64_t last) {
-      return map_state(state, [&](const Tensor& s) { return narrow(s, 0, first, last - first); });
-    }
-    static State joined(const std::vector<State>& parts) {
-      return combine_states(parts, [](const std::vector<Tensor>& tensors) { return cat(tensors); });
-    }
-    /// `state`, but what it is reset to in the rows where `done` (B) is true.
-    State reset(const State& state, const Tensor& done) const {
-      if (!any(done)) return state;
-      auto value = state_tensors(reset_to);
-      auto tensors = state_tensors(state);
-      return make_state<State>(
-          [&](std::size_t i) { return where(unsqueeze(done, 1), narrow(*value[i], 0, 0, done.size(0)), *tensors[i]); });
-    }
-  };
-
   std::vector<std::unique_ptr<C>> cells_;
 };
-
-template <CellState S>
-S Trace<S>::states(std::int64_t layer_and_direction) const {
-  std::vector<S> all;
-  const auto index = static_cast<std::size_t>(layer_and_direction);
-  check<IndexError>(index < steps.size(), "states: there is no cell {} among {}", layer_and_direction, steps.size());
-  for (const Step& step : steps[index]) all.push_back(step.state);
-  const bool packed = outputs[0].dim() == 2;
-  if (all.empty())
-    return map_state(state, [&](const Tensor& s) {
-      return zeros(packed ? Shape{0, s.size(-1)} : Shape{0, outputs[0].size(1), s.size(-1)}, s.dtype());
-    });
-  return combine_states(all, [&](const std::vector<Tensor>& s) { return packed ? cat(s) : stack(s); });
-}
 
 }  // namespace unroll::nn
 #pragma GCC visibility pop
