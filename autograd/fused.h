@@ -25,7 +25,7 @@ template <class Backward, class Definition>
 void record_fused(const char* name, TensorList inputs, std::span<const Tensor> outputs, TensorList workspace,
                   Backward backward, Definition definition) {
   if (!detail::recording(inputs)) return;
-  std::vector<const Tensor*, alloc::Allocator<const Tensor*>> saves;
+  alloc::Vector<const Tensor*> saves;
   for (const Tensor& x : inputs) saves.push_back(&x);
   for (const Tensor& x : workspace) saves.push_back(&x);
   record_all(name, inputs, outputs, saves,

@@ -86,13 +86,11 @@ class GroupNode final : public Node {
   }
   std::span<const Ref<GradSlot>> inputs() const noexcept override { return edges_; }
   void backward(const GradFlow& flow) override {
-    Vector<Tensor> unpacked(saved_.size());
+    alloc::Vector<Tensor> unpacked(saved_.size());
     gradient_(flow.grad_out, Saved(*this, saved_, unpacked.data(), flow), flow.grad_in);
   }
 
  private:
-  template <class T>
-  using Vector = std::vector<T, alloc::Allocator<T>>;
   static std::uint64_t latest(std::span<const Tensor> inputs) {
     std::uint64_t result = 0;
     for (const Tensor& x : inputs)
@@ -101,8 +99,8 @@ class GroupNode final : public Node {
   }
   void release_saved() noexcept override { saved_.clear(); }
 
-  Vector<Ref<GradSlot>> edges_;
-  Vector<SavedTensor> saved_;
+  alloc::Vector<Ref<GradSlot>> edges_;
+  alloc::Vector<SavedTensor> saved_;
   [[no_unique_address]] Gradient gradient_;
 };
 

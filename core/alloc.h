@@ -1,6 +1,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #pragma GCC visibility push(default)
 /// Where all memory of tensors and graphs comes from: blocks aligned to 64 bytes, taken from and given back to free
@@ -50,6 +51,9 @@ struct Allocator {
   void deallocate(T* p, std::size_t n) noexcept { alloc::deallocate(p, n * sizeof(T)); }
   bool operator==(const Allocator&) const noexcept { return true; }
 };
+
+template <class T>
+using Vector = std::vector<T, Allocator<T>>;
 
 }  // namespace unroll::alloc
 #pragma GCC visibility pop

@@ -77,8 +77,8 @@ void Optimizer::zero_grad(bool set_to_none) const {
 void Optimizer::step() {
   NoGrad no_grad;
   // All that can fail comes before anything moves, taking memory included.
-  std::vector<Update, alloc::Allocator<Update>> updates;
-  std::vector<std::size_t, alloc::Allocator<std::size_t>> ends;  // of each group's updates
+  alloc::Vector<Update> updates;
+  alloc::Vector<std::size_t> ends;  // of each group's updates
   updates.reserve(state_.size());
   ends.reserve(groups_.size());
   std::size_t index = 0;

@@ -6,8 +6,7 @@
 
 namespace unroll::detail {
 
-template <class T>
-using Vector = std::vector<T, alloc::Allocator<T>>;
+using alloc::Vector;
 
 /// What a backward pass is to do: which nodes run, in which order, and where each gradient goes. It is all the pass
 /// knows of the graph; in the graph nothing is marked, so passes may run inside each other and in several threads at

@@ -79,14 +79,14 @@ TEST_CASE("sequential_lr: what a schedule raises leaves all of them as they were
   ChainedScheduler both({half, bad});
   SequentialLR after(opt, {half, bad}, {1});
   both.step();
-  auto unchanged = [&](LRScheduler& schedule) {
+  auto leaves_all_as_it_was = [&](LRScheduler& schedule) {
     auto before = golden::everything(opt);
     auto state = schedule.state_dict();
     CHECK_THROWS_AS(schedule.step(), int);
     CHECK(golden::everything(opt) == before);
     CHECK(schedule.state_dict() == state);
   };
-  unchanged(both);
+  leaves_all_as_it_was(both);
   for (int t = 0; t < 2; ++t) after.step();
-  unchanged(after);
+  leaves_all_as_it_was(after);
 }
