@@ -1,7 +1,7 @@
 #include <unroll/autograd/fused.h>
 #include <unroll/autograd/ops/shape.h>
 #include <unroll/core/kernels/copy.h>
-#include <unroll/core/kernels/recurrent.h>
+#include <unroll/core/kernels/recurrent_segments.h>
 #include <unroll/nn/fused_layer.h>
 
 #include <algorithm>
@@ -25,6 +25,7 @@ struct Layer {
   std::vector<std::int64_t> offsets;
   std::size_t directions;
   bool single;
+  Memory memory;
 
   bool has_cells() const { return sizes.kind == RecurrentKind::LSTM; }
   /// Where the states of a direction stand among the outputs.
@@ -36,9 +37,13 @@ struct Layer {
     if (packed) result.packed = *packed, result.offsets = offsets;
     return result;
   }
+  kernels::RecurrentSegments segments() const {
+    return memory == Memory::Checkpoint ? kernels::checkpoint_segments(of(0)) : kernels::gate_segments(of(0));
+  }
 };
 
-Layer describe(FusedKind kind, const StepLayout& layout, const Tensor& x, std::span<const FusedDirection> directions) {
+Layer describe(FusedKind kind, Memory memory, const StepLayout& layout, const Tensor& x,
+               std::span<const FusedDirection> directions) {
   const RNNWeights& w = directions[0].weights;
   Layer layer{{kind.kind, x.size(-1), 0, w.hr.defined() ? w.hr.size(0) : 0, kind.relu},
               x.size(0),
@@ -46,7 +51,8 @@ Layer describe(FusedKind kind, const StepLayout& layout, const Tensor& x, std::s
               layout.packed,
               {},
               directions.size(),
-              layout.single};
+              layout.single,
+              memory};
   layer.sizes.hidden = w.hh.size(0) / layer.sizes.gates();
   if (layout.single) layer.steps = 1;
   if (layout.packed) {
@@ -90,24 +96,39 @@ template <class T>
 kernels::RecurrentOutputs<T> outputs_of(const Layer& layer, std::size_t direction, const Tensor& y,
                                         std::span<const Tensor> work) {
   const std::int64_t width = layer.sizes.output();
-  return {y.data<T>() + static_cast<std::int64_t>(direction) * width,
+  const bool checkpoints = layer.memory == Memory::Checkpoint;  // are what `work` holds
+  return {y.defined() ? y.data<T>() + static_cast<std::int64_t>(direction) * width : nullptr,
           static_cast<std::int64_t>(layer.directions) * width,
           nullptr,
           nullptr,
-          data<T>(work[0]),
-          data<T>(work[1]),
-          data<T>(work[2])};
+          checkpoints ? nullptr : data<T>(work[0]),
+          checkpoints ? nullptr : data<T>(work[1]),
+          checkpoints ? nullptr : data<T>(work[2])};
 }
 
-// Gates, cells and unprojected outputs of one direction: what its backward reads.
+// What one direction's backward reads beside inputs and output: gates, cells and unprojected outputs, or what it
+// computes them from.
 template <class T>
 std::array<Tensor, kWorkspaces> workspace(const Layer& layer, DType dtype) {
   const std::int64_t rows = layer.of(0).all(), slab = kernels::pad<T>(layer.sizes.hidden);
   std::array<Tensor, kWorkspaces> work;
-  if (layer.sizes.slabs() > 1) work[0] = empty({rows, kernels::gate_row<T>(layer.sizes)}, dtype);
+  if (layer.memory == Memory::Checkpoint) {
+    const std::int64_t states = layer.segments().count(layer.of(0)) - 1;
+    work[0] = empty({states, layer.batch, layer.sizes.output()}, dtype);
+    if (layer.has_cells()) work[1] = empty({states, layer.batch, layer.sizes.hidden}, dtype);
+    return work;
+  }
   if (layer.has_cells()) work[1] = empty({rows, slab}, dtype);
+  if (layer.memory == Memory::RecomputeGates) return work;
+  if (layer.sizes.slabs() > 1) work[0] = empty({rows, kernels::gate_row<T>(layer.sizes)}, dtype);
   if (layer.sizes.projected > 0) work[2] = empty({rows, slab}, dtype);
   return work;
+}
+
+template <class T>
+kernels::RecurrentCheckpoints<T> checkpoints_of(const Layer& layer, std::span<const Tensor> work) {
+  if (layer.memory != Memory::Checkpoint) return {};
+  return {data<T>(work[0]), data<T>(work[1])};
 }
 
 void backward(const Layer& layer, Gradients g, const Saved& s, std::span<Tensor> dx) {
@@ -129,19 +150,25 @@ void backward(const Layer& layer, Gradients g, const Saved& s, std::span<Tensor>
       const std::array<Tensor, kWorkspaces> work{s[first_work + kWorkspaces * d], s[first_work + kWorkspaces * d + 1],
                                                  s[first_work + kWorkspaces * d + 2]};
       const auto out = outputs_of<T>(layer, d, s[y_at], work);
+      const auto in = inputs_of<T>(s[0], [&](std::size_t i) -> const Tensor& { return s[base + i]; });
+      const kernels::RecurrentCotangents<T> of_outputs{
+          dy.defined() ? dy.data<T>() + static_cast<std::int64_t>(d) * layer.sizes.output() : nullptr, out.y_row,
+          data<T>(dh_n), data<T>(dc_n)};
+      auto to = [&](std::size_t i) { return data<T>(dx[base + i]); };
+      const kernels::RecurrentGradients<T> of_inputs{data<T>(dx[0]), d == 1,      to(kH),      to(kC), to(kIh),
+                                                     to(kHh),        to(kBiasIh), to(kBiasHh), to(kHr)};
+      if (layer.memory != Memory::KeepGates) {
+        kernels::recurrent_backward_in_segments(layer.sizes, layer.of(d), in, out, layer.segments(),
+                                                checkpoints_of<T>(layer, work), of_outputs, of_inputs);
+        continue;
+      }
       // The gates' gradients take the gates' places, unless somebody will come and read these again.
       const Tensor grads = work[0].defined() && s.last()
                                ? work[0]
                                : empty({layer.of(d).all(), kernels::gate_row<T>(layer.sizes)}, s[0].dtype());
       // Should memory run out on the way, a second attempt must not take what is there now for gates.
       if (grads.is_same(work[0])) kernels::wrote(grads, "a backward that failed");
-      auto to = [&](std::size_t i) { return data<T>(dx[base + i]); };
-      kernels::recurrent_backward<T>(
-          layer.sizes, layer.of(d), inputs_of<T>(s[0], [&](std::size_t i) -> const Tensor& { return s[base + i]; }),
-          out, grads.template data<T>(),
-          {dy.defined() ? dy.data<T>() + static_cast<std::int64_t>(d) * layer.sizes.output() : nullptr, out.y_row,
-           data<T>(dh_n), data<T>(dc_n)},
-          {data<T>(dx[0]), d == 1, to(kH), to(kC), to(kIh), to(kHh), to(kBiasIh), to(kBiasHh), to(kHr)});
+      kernels::recurrent_backward(layer.sizes, layer.of(d), in, out, grads.template data<T>(), of_outputs, of_inputs);
     }
   });
 }
@@ -153,7 +180,7 @@ FusedDirection fused_direction(std::span<const Tensor> inputs, std::size_t direc
   return {{in[kIh], in[kHh], in[kBiasIh], in[kBiasHh], in[kHr]}, in[kH], in[kC]};
 }
 
-FusedResult fused_layer(const char* op, FusedKind kind, const StepLayout& layout, const Tensor& x,
+FusedResult fused_layer(const char* op, FusedKind kind, Memory memory, const StepLayout& layout, const Tensor& x,
                         std::span<const FusedDirection> directions, unroll::detail::Definition definition) {
   std::array<Tensor, 1 + 2 * kInputs> inputs{x.contiguous()};
   std::array<Tensor, 5> outputs;
@@ -163,7 +190,7 @@ FusedResult fused_layer(const char* op, FusedKind kind, const StepLayout& layout
     const RNNWeights& w = d.weights;
     for (const Tensor* p : {&d.h, &d.c, &w.ih, &w.hh, &w.bias_ih, &w.bias_hh, &w.hr}) inputs[count++] = contiguous(*p);
   }
-  Layer layer = describe(kind, layout, inputs[0], directions);
+  Layer layer = describe(kind, memory, layout, inputs[0], directions);
   for (const FusedDirection& d : directions) check_shapes(op, layer, d);
   const bool records = unroll::detail::recording(std::span<const Tensor>(inputs).first(count));
   auto like_x = [&](std::int64_t width) {
@@ -185,14 +212,17 @@ FusedResult fused_layer(const char* op, FusedKind kind, const StepLayout& layout
       if (layer.has_cells()) result.c[d] = outputs[layer.c_at(d)] = state(layer.sizes.hidden);
       out.h_n = data<T>(result.h[d]), out.c_n = data<T>(result.c[d]);
       const std::size_t base = 1 + kInputs * d;
-      kernels::recurrent_forward<T>(
-          layer.sizes, layer.of(d),
-          inputs_of<T>(inputs[0], [&](std::size_t i) -> const Tensor& { return inputs[base + i]; }), out);
+      const auto in = inputs_of<T>(inputs[0], [&](std::size_t i) -> const Tensor& { return inputs[base + i]; });
+      if (records && memory == Memory::Checkpoint)
+        kernels::recurrent_forward_in_segments(layer.sizes, layer.of(d), in, out, layer.segments(),
+                                               checkpoints_of<T>(layer, mine));
+      else
+        kernels::recurrent_forward(layer.sizes, layer.of(d), in, out);
     }
   });
   if (!records) return result;
   const std::size_t works = kWorkspaces * directions.size();
-  work[works] = outputs[0];
+  if (memory != Memory::Checkpoint) work[works] = outputs[0];
   const std::span used = std::span<const Tensor>(outputs).first(layer.outputs());
   record_fused(
       op, std::span<const Tensor>(inputs).first(count), used, std::span<const Tensor>(work).first(works + 1),

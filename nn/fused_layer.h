@@ -10,6 +10,15 @@
 #pragma GCC visibility push(default)
 namespace unroll::nn {
 
+/// What a layer keeps of its forward for backward: floats for each step, sequence and unit of an LSTM, GRU, RNN. What
+/// is missing is computed once more, to the same bits. See docs/memory.md. Calls that kernels do not compute (a trace,
+/// a done mask, a cell of one's own) keep what their ops keep.
+enum class Memory : std::uint8_t {
+  KeepGates,       ///< 6, 5, 1: gates, an LSTM's c, outputs
+  RecomputeGates,  ///< 2, 1, 1: an LSTM's c, outputs
+  Checkpoint,      ///< the states of every k-th step, k = √(T/3)
+};
+
 namespace detail {
 /// Which kernels do what a built-in cell does.
 struct FusedKind {
@@ -58,7 +67,7 @@ struct FusedResult {
 /// the same with ops, of tensors in the order x, then of each direction h, c, weight_ih, weight_hh, bias_ih, bias_hh,
 /// weight_hr (undefined ones among them), and returns the output, then of each direction h (unless it is a single step)
 /// and, of an LSTM, c.
-FusedResult fused_layer(const char* op, FusedKind kind, const StepLayout& layout, const Tensor& x,
+FusedResult fused_layer(const char* op, FusedKind kind, Memory memory, const StepLayout& layout, const Tensor& x,
                         std::span<const FusedDirection> directions, unroll::detail::Definition definition);
 
 /// Number `direction` of those that fused_layer gave the definition.
@@ -80,8 +89,9 @@ typename C::State fused_step(const char* op, const C& cell, FusedKind kind, cons
     for (const Tensor* s : state_tensors(next)) outputs.push_back(*s);
     return outputs;
   };
-  FusedResult result = fused_layer(op, kind, {.batch = x.dim() == 1 ? 1 : x.size(0), .packed = {}, .single = true}, x,
-                                   std::span(&direction, 1), definition);
+  const StepLayout step{.batch = x.dim() == 1 ? 1 : x.size(0), .packed = {}, .single = true};
+  FusedResult result =
+      fused_layer(op, kind, Memory::KeepGates, step, x, std::span(&direction, 1), std::move(definition));
   return make_state<State>([&](std::size_t i) { return i == 0 ? result.output : result.c[0]; });
 }
 

@@ -19,6 +19,8 @@ struct GRUOptions {
   bool reset_after = true;
   /// Whether a sequence of no steps is allowed.
   bool allow_empty = false;
+  /// What is kept for backward.
+  Memory memory = Memory::KeepGates;
 };
 
 extern template class Recurrent<GRUCell>;

@@ -19,6 +19,8 @@ struct LSTMOptions {
   DType dtype = DType::Float32;
   /// Whether a sequence of no steps is allowed.
   bool allow_empty = false;
+  /// What is kept for backward.
+  Memory memory = Memory::KeepGates;
 };
 
 extern template class Recurrent<LSTMCell>;

@@ -18,7 +18,7 @@ RecurrentBase::RecurrentBase(const char* op, std::int64_t input_size_, std::int6
                              const RecurrentOptions& options)
     : input_size(input_size_), hidden_size(hidden_size_), num_layers(options.num_layers),
       batch_first(options.batch_first), dropout(options.dropout), bidirectional(options.bidirectional),
-      allow_empty(options.allow_empty), op_(op) {
+      allow_empty(options.allow_empty), memory(options.memory), op_(op) {
   check<ValueError>(dropout >= 0 && dropout <= 1,
                     "{}: dropout must be in [0, 1], the probability of dropping an element, got {}", op, dropout);
   check<ValueError>(hidden_size > 0, "{}: hidden_size must be positive, got {}", op, hidden_size);

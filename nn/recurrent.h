@@ -20,6 +20,7 @@ struct RecurrentOptions {
   bool bidirectional = false;
   /// Whether a sequence of no steps is allowed; the output is empty then and the state as it came.
   bool allow_empty = false;
+  Memory memory = Memory::KeepGates;
 };
 
 /// For one call of a layer.
@@ -40,7 +41,8 @@ RecurrentOptions recurrent_options(const Options& options) {
           .batch_first = options.batch_first,
           .dropout = options.dropout,
           .bidirectional = options.bidirectional,
-          .allow_empty = options.allow_empty};
+          .allow_empty = options.allow_empty,
+          .memory = options.memory};
 }
 
 /// Raises DTypeError unless `done` is Bool, ShapeError unless it has x's shape without the features.
@@ -54,6 +56,7 @@ class RecurrentBase : public Module {
   const bool batch_first;
   const double dropout;
   const bool bidirectional, allow_empty;
+  const Memory memory;
 
   std::int64_t num_directions() const noexcept { return bidirectional ? 2 : 1; }
   /// Does nothing; here for code that comes from torch.
@@ -294,7 +297,7 @@ class Recurrent : public RecurrentBase {
           (i == 0 ? given[d].h : given[d].c) = *state_tensors(first[d])[i];
       }
       detail::FusedResult result = detail::fused_layer(
-          op_, *kind, layout, y, directions,
+          op_, *kind, memory, layout, y, directions,
           [layout, equations = cell(layer).equations(), widths = state_widths(), count = directions.size()](
               std::span<const Tensor> in) { return by_equations(layout, equations, widths, count, in); });
       y = std::move(result.output);

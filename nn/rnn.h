@@ -18,6 +18,8 @@ struct RNNOptions {
   DType dtype = DType::Float32;
   /// Whether a sequence of no steps is allowed.
   bool allow_empty = false;
+  /// What is kept for backward.
+  Memory memory = Memory::KeepGates;
 };
 
 extern template class Recurrent<RNNCell>;

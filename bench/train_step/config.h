@@ -1,5 +1,5 @@
 #pragma once
-#include <unroll/core/dtype.h>
+#include <unroll/nn/recurrent.h>
 
 #include <cstdint>
 #include <string>
@@ -13,6 +13,7 @@ struct Config {
   std::int64_t seq_len = 50, batch = 16, input_size = 32, hidden_size = 32, num_layers = 1, proj_size = 0;
   bool bidirectional = false, packed = false, input_grad = false, forward_only = false;
   unroll::DType dtype = unroll::DType::Float32;
+  unroll::nn::Memory memory = unroll::nn::Memory::KeepGates;
   int threads = 1;
   double seconds = 1;
 

@@ -71,7 +71,7 @@ void run(const Config& config) {
 
 int main(int argc, char** argv) {
   Config config;
-  std::string dtype = "float32";
+  std::string dtype = "float32", memory = "keep";
   CLI::App app("Measures a training step: forward, a weighted sum of outputs as the loss, backward, and SGD.");
   app.add_option("--module", config.module, "the layer, or the cell that is stepped in a loop, or a chain of ops")
       ->check(CLI::IsMember({"RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell", "MGU", "Tanh", "Mul"}))
@@ -89,11 +89,16 @@ int main(int argc, char** argv) {
   app.add_flag("--forward-only", config.forward_only, "no gradient, no loss, no SGD");
   app.add_option("--threads", config.threads)->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--dtype", dtype)->check(CLI::IsMember({"float32", "float64"}))->capture_default_str();
+  app.add_option("--memory", memory, "what a layer keeps for backward")
+      ->check(CLI::IsMember({"keep", "recompute", "checkpoint"}))
+      ->capture_default_str();
   app.add_option("--seconds", config.seconds, "how long to repeat; at least five times")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   if (dtype == "float64") config.dtype = unroll::DType::Float64;
+  if (memory == "recompute") config.memory = unroll::nn::Memory::RecomputeGates;
+  if (memory == "checkpoint") config.memory = unroll::nn::Memory::Checkpoint;
   try {
     run(config);
   } catch (const unroll::Error& error) {

@@ -81,13 +81,14 @@ Workload::Workload(const Config& c) {
   } else {
     const Tensor x = randn({c.seq_len, c.batch, c.input_size}, c.dtype);
     if (c.module == "LSTM") {
-      nn::LSTMOptions options{.num_layers = c.num_layers, .bidirectional = c.bidirectional, .proj_size = c.proj_size};
+      const nn::LSTMOptions options{
+          .num_layers = c.num_layers, .bidirectional = c.bidirectional, .proj_size = c.proj_size, .memory = c.memory};
       forward_ = over_layer(make<nn::LSTM>(module_, c, options), c, x);
     } else if (c.module == "GRU") {
-      nn::GRUOptions options{.num_layers = c.num_layers, .bidirectional = c.bidirectional};
+      const nn::GRUOptions options{.num_layers = c.num_layers, .bidirectional = c.bidirectional, .memory = c.memory};
       forward_ = over_layer(make<nn::GRU>(module_, c, options), c, x);
     } else if (c.module == "RNN") {
-      nn::RNNOptions options{.num_layers = c.num_layers, .bidirectional = c.bidirectional};
+      const nn::RNNOptions options{.num_layers = c.num_layers, .bidirectional = c.bidirectional, .memory = c.memory};
       forward_ = over_layer(make<nn::RNN>(module_, c, options), c, x);
     } else if (c.module == "MGU") {
       forward_ = over_layer(make<nn::Recurrent<MGUCell>>(module_, c), c, x);

@@ -14,7 +14,9 @@ namespace unroll::kernels {
 // What one target has of them.
 template <class T>
 struct RecurrentKernels {
-  void (*forward)(const RecurrentSizes&, const RecurrentSteps&, const RecurrentInputs<T>&, const RecurrentOutputs<T>&);
+  using Pass = void(const RecurrentSizes&, const RecurrentSteps&, const RecurrentInputs<T>&,
+                    const RecurrentOutputs<T>&);
+  Pass *forward, *gates;
   void (*backward)(const RecurrentSizes&, const RecurrentSteps&, const RecurrentInputs<T>&, const RecurrentOutputs<T>&,
                    T* grad_gates, const RecurrentCotangents<T>&, const RecurrentGradients<T>&);
 };
@@ -44,6 +46,11 @@ void forward(const RecurrentSizes& sizes, const RecurrentSteps& steps, const Rec
   with_kind(sizes.kind, [&](auto kind) { Forward<kind(), T>(sizes, steps, in, out).run(); });
 }
 template <class T>
+void gates(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
+           const RecurrentOutputs<T>& out) {
+  with_kind(sizes.kind, [&](auto kind) { Forward<kind(), T>(sizes, steps, in, out).rebuild(); });
+}
+template <class T>
 void backward(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
               const RecurrentOutputs<T>& out, T* grad_gates, const RecurrentCotangents<T>& dy,
               const RecurrentGradients<T>& dx) {
@@ -51,7 +58,7 @@ void backward(const RecurrentSizes& sizes, const RecurrentSteps& steps, const Re
 }
 
 template <class T>
-constexpr RecurrentKernels<T> kRecurrentKernels = {forward<T>, backward<T>};
+constexpr RecurrentKernels<T> kRecurrentKernels = {forward<T>, gates<T>, backward<T>};
 UNROLL_TABLE_OF_TARGET(RecurrentKernels)
 
 }  // namespace unroll::kernels::HWY_NAMESPACE
@@ -68,6 +75,11 @@ void recurrent_forward(const RecurrentSizes& sizes, const RecurrentSteps& steps,
   chosen_RecurrentKernels<T>().forward(sizes, steps, in, out);
 }
 template <class T>
+void recurrent_gates(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
+                     const RecurrentOutputs<T>& out) {
+  if (out.gates != nullptr) chosen_RecurrentKernels<T>().gates(sizes, steps, in, out);
+}
+template <class T>
 void recurrent_backward(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
                         const RecurrentOutputs<T>& out, T* grad_gates, const RecurrentCotangents<T>& dy,
                         const RecurrentGradients<T>& dx) {
@@ -78,6 +90,10 @@ template void recurrent_forward(const RecurrentSizes&, const RecurrentSteps&, co
                                 const RecurrentOutputs<float>&);
 template void recurrent_forward(const RecurrentSizes&, const RecurrentSteps&, const RecurrentInputs<double>&,
                                 const RecurrentOutputs<double>&);
+template void recurrent_gates(const RecurrentSizes&, const RecurrentSteps&, const RecurrentInputs<float>&,
+                              const RecurrentOutputs<float>&);
+template void recurrent_gates(const RecurrentSizes&, const RecurrentSteps&, const RecurrentInputs<double>&,
+                              const RecurrentOutputs<double>&);
 template void recurrent_backward(const RecurrentSizes&, const RecurrentSteps&, const RecurrentInputs<float>&,
                                  const RecurrentOutputs<float>&, float*, const RecurrentCotangents<float>&,
                                  const RecurrentGradients<float>&);

@@ -22,12 +22,22 @@ struct RecurrentSteps {
   std::span<const std::int64_t> packed = {}, offsets = {};  // the B_t, and the rows before step t; empty when dense
   bool reverse = false;
   std::int64_t rows(std::int64_t t) const { return packed.empty() ? batch : packed[static_cast<std::size_t>(t)]; }
-  std::int64_t first(std::int64_t t) const { return packed.empty() ? t * batch : offsets[static_cast<std::size_t>(t)]; }
+  std::int64_t first(std::int64_t t) const {
+    return packed.empty() ? t * batch : offsets[static_cast<std::size_t>(t)] - offsets[0];
+  }
   std::int64_t all() const { return steps == 0 ? 0 : first(steps - 1) + rows(steps - 1); }
   /// The step that is the k-th to be computed.
   std::int64_t at(std::int64_t k) const { return reverse ? steps - 1 - k : k; }
   /// How many rows have a step before the k-th.
   std::int64_t continued(std::int64_t k) const { return k == 0 ? 0 : std::min(rows(at(k)), rows(at(k - 1))); }
+  /// The steps that are the k0-th to the (k1 − 1)-th to be computed, as a sequence of their own.
+  RecurrentSteps part(std::int64_t k0, std::int64_t k1) const {
+    RecurrentSteps result{k1 - k0, batch, packed, offsets, reverse};
+    if (packed.empty()) return result;
+    const auto from = static_cast<std::size_t>(std::min(at(k0), at(k1 - 1))), count = static_cast<std::size_t>(k1 - k0);
+    result.packed = packed.subspan(from, count), result.offsets = offsets.subspan(from, count);
+    return result;
+  }
 };
 
 struct RecurrentSizes {
@@ -65,7 +75,7 @@ struct RecurrentInputs {
   const T *ih, *hh, *bias_ih, *bias_hh, *hr;  // (G·H, I), (G·H, Ho), (G·H), (G·H), (P, H)
 };
 
-/// What forward writes. The workspace is null when there will be no backward.
+/// What forward writes. States may be null, and the workspace is when there will be no backward.
 template <class T>
 struct RecurrentOutputs {
   T* y;  // (R, Ho), the next row y_row elements on
@@ -88,11 +98,17 @@ struct RecurrentGradients {
   T* x;  // (R, I); added to it if x_add
   bool x_add;
   T *h0, *c0, *ih, *hh, *bias_ih, *bias_hh, *hr;
+  bool add = false;  // to the weights and biases
 };
 
 template <class T>
 void recurrent_forward(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
                        const RecurrentOutputs<T>& out);
+
+/// The gates once more, and an LSTM's outputs before the projection, of forward's y and cells.
+template <class T>
+void recurrent_gates(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
+                     const RecurrentOutputs<T>& out);
 
 /// `out` as forward left it. Gradients of the gates go to `grad_gates`, padded (R, slabs·H), which may be out.gates.
 template <class T>

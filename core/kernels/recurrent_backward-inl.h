@@ -189,7 +189,7 @@ class Backward {
         if (steps_.packed.empty())
           t = r / steps_.batch;
         else
-          t = std::upper_bound(steps_.offsets.begin(), steps_.offsets.end(), r) - steps_.offsets.begin() - 1;
+          t = std::ranges::upper_bound(steps_.offsets, r + steps_.offsets[0]) - steps_.offsets.begin() - 1;
         k = steps_.at(t), first = steps_.first(t), last = first + steps_.rows(t);  // at() is its own inverse
       }
       const T* h = row_before<const T>(out_.y, out_.y_row, k, r - first);
@@ -205,14 +205,14 @@ class Backward {
     };
     const std::int64_t u0 = share(s_.hidden, part), u1 = part + 1 == parts ? s_.hidden : share(s_.hidden, part + 1);
     WeightGradient<T> ih, hh, hr;
-    if (u0 < u1 && dx_.ih != nullptr) ih = {dx_.ih, s_.input, s_.hidden, L::gates, u0, u1};
-    if (u0 < u1 && dx_.hh != nullptr) hh = {dx_.hh, s_.output(), s_.hidden, L::gates, u0, u1};
+    if (u0 < u1 && dx_.ih != nullptr) ih = {dx_.ih, dx_.add, s_.input, s_.hidden, L::gates, u0, u1};
+    if (u0 < u1 && dx_.hh != nullptr) hh = {dx_.hh, dx_.add, s_.output(), s_.hidden, L::gates, u0, u1};
     PackedColumns<T> columns;
     const bool pack = vectors(s_.input) + vectors(s_.output()) > 3 * kPanel;
     BiasGradient<T> bias(u0 < u1 && (dx_.bias_ih || dx_.bias_hh) ? s_.slabs() : 0, u0, u1);
     const std::int64_t o0 = share(s_.output(), part),
                        o1 = part + 1 == parts ? s_.output() : share(s_.output(), part + 1);
-    if (dx_.hr != nullptr && o0 < o1) hr = {dx_.hr, s_.hidden, s_.projected, 1, o0, o1};
+    if (dx_.hr != nullptr && o0 < o1) hr = {dx_.hr, dx_.add, s_.hidden, s_.projected, 1, o0, o1};
     const std::int64_t bytes = (gate_row_ + s_.input + s_.output()) * static_cast<std::int64_t>(sizeof(T));
     const std::int64_t depth = std::clamp<std::int64_t>(caches().l2 * 3 / 4 / bytes, 64, 256);
     auto states = states_before();
@@ -238,8 +238,8 @@ class Backward {
     hh.finish();
     hr.finish();
     for (std::int64_t g = 0; g < L::gates; ++g) {
-      bias.copy(L::x_slab + g, dx_.bias_ih != nullptr ? dx_.bias_ih + L::x_order[g] * s_.hidden : nullptr);
-      bias.copy(L::h_slab + g, dx_.bias_hh != nullptr ? dx_.bias_hh + L::h_order[g] * s_.hidden : nullptr);
+      bias.give(L::x_slab + g, dx_.bias_ih != nullptr ? dx_.bias_ih + L::x_order[g] * s_.hidden : nullptr, dx_.add);
+      bias.give(L::h_slab + g, dx_.bias_hh != nullptr ? dx_.bias_hh + L::h_order[g] * s_.hidden : nullptr, dx_.add);
     }
   }
 

@@ -39,22 +39,35 @@ struct Unit {
   std::int64_t slab;
 };
 
+/// From sums to gates in place, which are the result too: i f g o of an LSTM, n r z of a GRU.
+template <RecurrentKind kind, class D, class T = hn::TFromD<D>, class V = hn::Vec<D>>
+HWY_INLINE void activate(D d, Unit<T> unit, V (&gates)[4]) {
+  auto sum = [&](std::int64_t s) { return hn::LoadU(d, unit.gates + s * unit.slab); };
+  if constexpr (kind == RecurrentKind::LSTM) {
+    gates[0] = Sigmoid(d, sum(0)), gates[1] = Sigmoid(d, sum(1)), gates[2] = Tanh(d, sum(2));
+    gates[3] = Sigmoid(d, sum(3));
+  } else {
+    gates[1] = Sigmoid(d, sum(1)), gates[2] = Sigmoid(d, sum(2));
+    gates[0] = Tanh(d, hn::MulAdd(gates[1], sum(3), sum(0)));
+  }
+  for (std::int64_t s = 0; s < Layout<kind>::gates; ++s) hn::StoreU(gates[s], d, unit.gates + s * unit.slab);
+}
+
 /// Forward, from sums to gates in place. h is the state before; of an LSTM, c before on entry and after on return.
 template <RecurrentKind kind, class D, class T = hn::TFromD<D>, class V = hn::Vec<D>>
 HWY_INLINE V cell_forward(D d, Unit<T> unit, bool relu, V h, V& c) {
-  auto sum = [&](std::int64_t s) { return hn::LoadU(d, unit.gates + s * unit.slab); };
-  [[maybe_unused]] auto keep = [&](std::int64_t s, V v) { hn::StoreU(v, d, unit.gates + s * unit.slab); };
+  [[maybe_unused]] V gates[4];
   if constexpr (kind == RecurrentKind::LSTM) {
-    const V i = Sigmoid(d, sum(0)), f = Sigmoid(d, sum(1)), g = Tanh(d, sum(2)), o = Sigmoid(d, sum(3));
-    keep(0, i), keep(1, f), keep(2, g), keep(3, o);
+    activate<kind>(d, unit, gates);
+    const auto& [i, f, g, o] = gates;
     c = hn::MulAdd(f, c, hn::Mul(i, g));
     return hn::Mul(o, Tanh(d, c));
   } else if constexpr (kind == RecurrentKind::GRU) {
-    const V r = Sigmoid(d, sum(1)), z = Sigmoid(d, sum(2)), n = Tanh(d, hn::MulAdd(r, sum(3), sum(0)));
-    keep(0, n), keep(1, r), keep(2, z);
+    activate<kind>(d, unit, gates);
+    const V n = gates[0], z = gates[2];
     return hn::MulAdd(z, hn::Sub(h, n), n);
   } else {
-    const V a = sum(0);
+    const V a = hn::LoadU(d, unit.gates);
     return relu ? hn::IfThenZeroElse(hn::Le(a, hn::Zero(d)), a) : Tanh(d, a);  // NaN stays
   }
 }

@@ -1,5 +1,5 @@
 // A layer in one direction, forward: the products with x of some steps at once, then step by step the products with h
-// and at once what the cell does with the sums.
+// and at once what the cell does with the sums. Or the gates alone, for a backward that did not keep them.
 #if defined(UNROLL_RECURRENT_FORWARD_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef UNROLL_RECURRENT_FORWARD_INL_H
 #undef UNROLL_RECURRENT_FORWARD_INL_H
@@ -48,6 +48,31 @@ class Forward {
       give_state(in_.h0, s_.output(), n, out_.h_n);
       if (L::has_cells) give_state(in_.c0, s_.hidden, n, out_.c_n);
     }
+  }
+
+  /// The gates from the states that forward computed: no step waits for the one before, so that many of them are one
+  /// product. The sums are taken in forward's order, to its very bits.
+  void rebuild() {
+    pack();
+    gates_ = out_.gates;
+    const std::int64_t all = steps_.all();
+    parallel(plan_.all_parts, [&](std::int64_t i) {
+      FlushDenormals flush;
+      const std::int64_t begin = all * i / plan_.all_parts, end = all * (i + 1) / plan_.all_parts;
+      project(begin, end);
+      for_states_before([&](std::int64_t first, std::int64_t last, const T* states, std::int64_t row) {
+        first = std::max(first, begin), last = std::min(last, end);
+        if (first >= last) return;
+        const Left<T> a{states, row, 1, s_.output()};
+        for (std::int64_t u = 0; u < groups_; ++u) {
+          auto gates = [&](std::int64_t n, std::int64_t count) { activate_rows(n, n + count, u * lanes_); };
+          if (states == nullptr)
+            gates(first, last - first);
+          else
+            product_with_h(a, first, last, u, gates_, gates);
+        }
+      });
+    });
   }
 
  private:
@@ -123,7 +148,51 @@ class Forward {
                      gates_ + r * gate_row_ + 3 * slab_ + h);
   }
 
+  // Adds to the sums of rows [n0, n1) and of group u what h brings.
+  template <class Done>
+  void product_with_h(const Left<T>& h, std::int64_t n0, std::int64_t n1, std::int64_t u, T* gates, Done done) const {
+    panel_product(D(), h, n0, n1, hh_.data() + u * kUnits * L::gates * lanes_ * s_.output(), group_vectors(u),
+                  gates + L::h_slab * slab_ + u * kUnits * lanes_, gate_row_, group_stride(), Begin<T>{.add = true},
+                  done);
+  }
+
+  // Calls f(first, last, states, row) for all rows, with those together whose states lie together: rows [first, last)
+  // began from states + r · row, or from zeros if that is null.
+  template <class F>
+  void for_states_before(F f) const {
+    std::int64_t begin = 0, end = 0, shift = 0;  // rows whose states are the outputs of the rows `shift` further on
+    auto give = [&] {
+      if (begin < end) f(begin, end, out_.y + shift * out_.y_row, out_.y_row);
+    };
+    for (std::int64_t t = 0; t < steps_.steps; ++t) {
+      const std::int64_t k = steps_.at(t), first = steps_.first(t), continued = steps_.continued(k);
+      if (continued > 0) {
+        const std::int64_t back = steps_.first(steps_.at(k - 1)) - first;
+        if (back != shift || first != end) give(), begin = first;
+        shift = back, end = first + continued;
+      }
+      if (continued < steps_.rows(t))
+        f(first + continued, first + steps_.rows(t), in_.h0 != nullptr ? in_.h0 - first * s_.output() : nullptr,
+          s_.output());
+    }
+    give();
+  }
+
+  HWY_NOINLINE void activate_rows(std::int64_t first, std::int64_t last, std::int64_t unit) const {
+    if constexpr (L::keeps_gates) {
+      V gates[4];
+      for (std::int64_t r = first; r < last; ++r) {
+        activate<kind>(D(), Unit<T>{gates_ + r * gate_row_ + unit, slab_}, gates);
+        if constexpr (L::has_cells)
+          if (s_.projected > 0)
+            hn::StoreU(hn::Mul(gates[3], Tanh(D(), hn::LoadU(D(), out_.cells + r * slab_ + unit))), D(),
+                       out_.unprojected + r * slab_ + unit);
+      }
+    }
+  }
+
   static void give_state(const T* from, std::int64_t width, std::int64_t n, T* to) {
+    if (to == nullptr) return;
     if (from != nullptr)
       std::copy_n(from + n * width, width, to + n * width);
     else
@@ -182,7 +251,7 @@ class Forward {
     n1 = std::min(n1, steps_.rows(steps_.at(k)));
     for (std::int64_t n = n0; n < n1; ++n) {
       if (out_.h_n != nullptr) std::copy_n(after(k) + n * h_row_, s_.output(), out_.h_n + n * s_.output());
-      if (L::has_cells) std::copy_n(c_.data() + n * slab_, s_.hidden, out_.c_n + n * s_.hidden);
+      if (out_.c_n != nullptr) std::copy_n(c_.data() + n * slab_, s_.hidden, out_.c_n + n * s_.hidden);
     }
   }
 
@@ -198,9 +267,7 @@ class Forward {
       if (from_zero)
         cell(n0, n1 - n0);
       else
-        panel_product(D(), a, n0, n1, hh_.data() + u * kUnits * L::gates * lanes_ * s_.output(), group_vectors(u),
-                      gates + L::h_slab * slab_ + u * kUnits * lanes_, gate_row_, group_stride(), Begin<T>{.add = true},
-                      cell);
+        product_with_h(a, n0, n1, u, gates, cell);
     }
   }
 

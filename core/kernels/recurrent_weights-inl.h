@@ -13,6 +13,12 @@
 HWY_BEFORE_NAMESPACE();
 namespace unroll::kernels::HWY_NAMESPACE {
 
+/// to = from, or to += from.
+template <class T>
+void give(const T* from, std::int64_t n, T* to, bool add) {
+  for (std::int64_t i = 0; i < n; ++i) to[i] = add ? to[i] + from[i] : from[i];
+}
+
 /// Some columns of some rows of dG as the tiles of dW read them: block after block of up to kRows columns, in each k
 /// after k. Where they lie, one line of the cache would be fetched for six numbers; who reads them only once or twice
 /// does not pack.
@@ -48,21 +54,23 @@ class PackedColumns {
   Scratch<T> data_;
 };
 
-/// dW = dGᵀ B for rows [m0, m1) of each of `blocks` blocks of rows of W: W (blocks · height, columns), B (R, columns).
-/// Without W it does nothing.
+/// dW = dGᵀ B, or dW += dGᵀ B, for rows [m0, m1) of each of `blocks` blocks of rows of W: W (blocks · height, columns),
+/// B (R, columns). Without W it does nothing.
 template <class T>
 class WeightGradient {
   using D = Full<T>;
 
  public:
   WeightGradient() = default;
-  WeightGradient(T* w, std::int64_t columns, std::int64_t height, std::int64_t blocks, std::int64_t m0, std::int64_t m1)
-      : w_(w), columns_(columns), height_(height), blocks_(blocks), m0_(m0), m1_(m1),
+  WeightGradient(T* w, bool add, std::int64_t columns, std::int64_t height, std::int64_t blocks, std::int64_t m0,
+                 std::int64_t m1)
+      : w_(w), add_(add), columns_(columns), height_(height), blocks_(blocks), m0_(m0), m1_(m1),
         lanes_(static_cast<std::int64_t>(hn::Lanes(D()))), vectors_((columns + lanes_ - 1) / lanes_),
         direct_(columns / (kPanel * lanes_)) {
     // The last panel is wider than what is left of W: it is summed apart.
     const std::int64_t rest = vectors_ - direct_ * kPanel;
     if (rest > 0) rest_ = Scratch<T>(blocks * (m1 - m0) * rest * lanes_);
+    if (add) begun_ = (1u << blocks) - 1, rest_.zero();
   }
 
   /// Takes rows [r0, r1) of B.
@@ -107,12 +115,13 @@ class WeightGradient {
     const std::int64_t at = direct_ * kPanel * lanes_, wide = vectors_ * lanes_ - at;
     for (std::int64_t g = 0; wide > 0 && g < blocks_; ++g)
       for (std::int64_t m = 0; m < m1_ - m0_; ++m)
-        std::copy_n(rest_.data() + (g * (m1_ - m0_) + m) * wide, columns_ - at,
-                    w_ + (g * height_ + m0_ + m) * columns_ + at);
+        give(rest_.data() + (g * (m1_ - m0_) + m) * wide, columns_ - at, w_ + (g * height_ + m0_ + m) * columns_ + at,
+             add_);
   }
 
  private:
   T* w_ = nullptr;
+  bool add_ = false;
   std::int64_t columns_ = 0, height_ = 0, blocks_ = 0, m0_ = 0, m1_ = 0, lanes_ = 0, vectors_ = 0, direct_ = 0;
   std::int64_t capacity_ = 0;
   unsigned begun_ = 0;  // a bit a block
@@ -142,8 +151,8 @@ class BiasGradient {
       }
   }
   /// One slab's sums to where the gradient of a block of the bias begins; nothing if that is null.
-  void copy(std::int64_t slab, T* bias) const {
-    if (bias != nullptr && slabs_ > 0) std::copy_n(sums_.data() + slab * width_, u1_ - u0_, bias + u0_);
+  void give(std::int64_t slab, T* bias, bool add) const {
+    if (bias != nullptr && slabs_ > 0) HWY_NAMESPACE::give(sums_.data() + slab * width_, u1_ - u0_, bias + u0_, add);
   }
 
  private:

@@ -29,6 +29,7 @@ struct TorchLayer {
     options.dropout = o.dropout;
     options.bidirectional = o.bidirectional;
     options.allow_empty = o.allow_empty;
+    options.memory = o.memory;
     options.dtype = kDouble;
     change(options);
     return L(input_size, hidden_size, options);
