@@ -55,13 +55,13 @@ constexpr std::int64_t pad(std::int64_t elements) {
   constexpr std::int64_t kLine = alloc::kAlignment / sizeof(T);
   return (elements + kLine - 1) / kLine * kLine;
 }
-/// Elements from one padded row to the next: no multiple of 4096 bytes, since such rows would share one set of the
-/// cache.
+/// Elements from one padded row to the next: no multiple of 1024 bytes, since what such rows have in one column would
+/// share a few sets of the first cache.
 template <class T>
 constexpr std::int64_t padded_row(std::int64_t elements) {
-  constexpr std::int64_t kPage = 4096 / sizeof(T);
+  constexpr std::int64_t kAlike = 1024 / sizeof(T);
   const std::int64_t row = pad<T>(elements);
-  return row > 0 && row % kPage == 0 ? row + pad<T>(1) : row;
+  return row > 0 && row % kAlike == 0 ? row + pad<T>(1) : row;
 }
 template <class T>
 std::int64_t gate_row(const RecurrentSizes& sizes) {

@@ -1,5 +1,6 @@
 // A layer in one direction, backward: against the order of the steps what the cell makes of dh and the product with
-// W_hh, then the gradients of the weights and of x, each one product over all steps.
+// W_hh, and after as many steps as the second cache holds their part of the gradients of the weights and of x, each one
+// product.
 #if defined(UNROLL_RECURRENT_BACKWARD_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef UNROLL_RECURRENT_BACKWARD_INL_H
 #undef UNROLL_RECURRENT_BACKWARD_INL_H
@@ -27,17 +28,27 @@ class Backward {
 
   void run() {
     begin();
-    recur();
+    // Not more for more threads: it is the order in which the weights' gradients are summed.
+    const std::int64_t row = gate_row_ * static_cast<std::int64_t>(sizeof(T));
+    const std::int64_t per_chunk = std::max(depth(), caches().l2 / 2 / row) / std::max<std::int64_t>(1, steps_.batch) + 1;
+    for (std::int64_t k1 = steps_.steps; k1 > 0; k1 -= per_chunk) {
+      const std::int64_t k0 = std::max<std::int64_t>(0, k1 - per_chunk);
+      recur(k0, k1);
+      const std::int64_t t0 = std::min(steps_.at(k0), steps_.at(k1 - 1)),
+                         t1 = std::max(steps_.at(k0), steps_.at(k1 - 1));
+      const std::int64_t first = steps_.first(t0), last = steps_.first(t1) + steps_.rows(t1);
+      const bool add = dx_.add || k1 < steps_.steps;
+      if (dx_.ih || dx_.hh || dx_.hr || dx_.bias_ih || dx_.bias_hh)
+        parallel(plan_.all_parts, [&](std::int64_t i) {
+          FlushDenormals flush;
+          weights(i, first, last, add);
+        });
+      if (dx_.x != nullptr) input(first, last);
+    }
     for (std::int64_t n = 0; n < steps_.batch; ++n) {
       if (dx_.h0 != nullptr) std::copy_n(dh_.data() + n * h_row_, s_.output(), dx_.h0 + n * s_.output());
       if (dx_.c0 != nullptr) std::copy_n(dc_.data() + n * slab_, s_.hidden, dx_.c0 + n * s_.hidden);
     }
-    if (dx_.ih || dx_.hh || dx_.hr || dx_.bias_ih || dx_.bias_hh)
-      parallel(plan_.all_parts, [&](std::int64_t i) {
-        FlushDenormals flush;
-        weights(i);
-      });
-    if (dx_.x != nullptr) input();
   }
 
  private:
@@ -57,6 +68,12 @@ class Backward {
     }
     if (steps_.steps > 1 || dx_.h0 != nullptr)
       hh_ = packed(StridedRows<T>{in_.hh, s_.output()}, L::gates * s_.hidden, s_.output());
+    if (dx_.x != nullptr) {
+      auto in_order_of_slabs = [this](std::int64_t k) {
+        return in_.ih + (L::x_order[k / s_.hidden] * s_.hidden + k % s_.hidden) * s_.input;
+      };
+      ih_ = packed(in_order_of_slabs, L::gates * s_.hidden, s_.input);
+    }
   }
 
   // The panels of a matrix of `depth` rows.
@@ -78,14 +95,14 @@ class Backward {
 
   // -- The recurrence
 
-  void recur() {
+  void recur(std::int64_t k0, std::int64_t k1) {
     const std::int64_t parts = plan_.parts, panels = (vectors(s_.output()) + kPanel - 1) / kPanel,
                        units = vectors(s_.hidden), unit_panels = (units + kPanel - 1) / kPanel;
     if (parts == 1 || plan_.by_rows) {
       parallel(parts, [&](std::int64_t i) {
         FlushDenormals flush;
         const std::int64_t n0 = steps_.batch * i / parts, n1 = steps_.batch * (i + 1) / parts;
-        for (std::int64_t k = steps_.steps - 1; k >= 0; --k) {
+        for (std::int64_t k = k1 - 1; k >= k0; --k) {
           if (s_.projected > 0) unproject(k, n0, n1, 0, unit_panels);
           cells(k, n0, n1, 0, units);
           previous(k, n0, n1, 0, panels);
@@ -99,7 +116,7 @@ class Backward {
         f(count * i / parts, count * (i + 1) / parts);
       });
     };
-    for (std::int64_t k = steps_.steps - 1; k >= 0; --k) {
+    for (std::int64_t k = k1 - 1; k >= k0; --k) {
       const std::int64_t n = steps_.batch;
       if (s_.projected > 0) each(unit_panels, [&](auto p0, auto p1) { unproject(k, 0, n, p0, p1); });
       each(units, [&](auto u0, auto u1) { cells(k, 0, n, u0, u1); });
@@ -179,7 +196,7 @@ class Backward {
                     [](std::int64_t, std::int64_t) {});
   }
 
-  // -- Over all steps
+  // -- Over a chunk of steps
 
   // Row r of the states that the steps began from; null for zeros.
   auto states_before() const {
@@ -197,27 +214,33 @@ class Backward {
     };
   }
 
-  // Part i of the gradients of weights and biases: some of the units of each gate, and of the projection some outputs.
-  void weights(std::int64_t part) const {
-    const std::int64_t parts = plan_.all_parts, rows = steps_.all();
+  // How many rows the gradients of weights take at a time: what they read of them stays in the second cache, but of
+  // fewer rows the sums would come and go too often.
+  std::int64_t depth() const {
+    const std::int64_t row = (gate_row_ + s_.input + s_.output()) * static_cast<std::int64_t>(sizeof(T));
+    return std::clamp<std::int64_t>(caches().l2 * 3 / 4 / row, 128, 256);
+  }
+
+  // What rows [first, last) bring to part i of the gradients of weights and biases: some of the units of each gate, and
+  // of the projection some outputs.
+  void weights(std::int64_t part, std::int64_t first, std::int64_t last, bool add) const {
+    const std::int64_t parts = plan_.all_parts;
     auto share = [&](std::int64_t elements, std::int64_t i) {
       return std::min(elements, vectors(elements) * i / parts * lanes_);
     };
     const std::int64_t u0 = share(s_.hidden, part), u1 = part + 1 == parts ? s_.hidden : share(s_.hidden, part + 1);
     WeightGradient<T> ih, hh, hr;
-    if (u0 < u1 && dx_.ih != nullptr) ih = {dx_.ih, dx_.add, s_.input, s_.hidden, L::gates, u0, u1};
-    if (u0 < u1 && dx_.hh != nullptr) hh = {dx_.hh, dx_.add, s_.output(), s_.hidden, L::gates, u0, u1};
+    if (u0 < u1 && dx_.ih != nullptr) ih = {dx_.ih, add, s_.input, s_.hidden, L::gates, u0, u1};
+    if (u0 < u1 && dx_.hh != nullptr) hh = {dx_.hh, add, s_.output(), s_.hidden, L::gates, u0, u1};
     PackedColumns<T> columns;
     const bool pack = vectors(s_.input) + vectors(s_.output()) > 3 * kPanel;
     BiasGradient<T> bias(u0 < u1 && (dx_.bias_ih || dx_.bias_hh) ? s_.slabs() : 0, u0, u1);
     const std::int64_t o0 = share(s_.output(), part),
                        o1 = part + 1 == parts ? s_.output() : share(s_.output(), part + 1);
-    if (dx_.hr != nullptr && o0 < o1) hr = {dx_.hr, dx_.add, s_.hidden, s_.projected, 1, o0, o1};
-    const std::int64_t bytes = (gate_row_ + s_.input + s_.output()) * static_cast<std::int64_t>(sizeof(T));
-    const std::int64_t depth = std::clamp<std::int64_t>(caches().l2 * 3 / 4 / bytes, 64, 256);
+    if (dx_.hr != nullptr && o0 < o1) hr = {dx_.hr, add, s_.hidden, s_.projected, 1, o0, o1};
     auto states = states_before();
-    for (std::int64_t r = 0; r < rows; r += depth) {
-      const std::int64_t end = std::min(rows, r + depth);
+    for (std::int64_t r = first; r < last; r += depth()) {
+      const std::int64_t end = std::min(last, r + depth());
       ih.pack(StridedRows<T>{in_.x, s_.input}, r, end);
       hh.pack(states, r, end);
       hr.pack(StridedRows<T>{out_.unprojected, slab_}, r, end);
@@ -238,37 +261,33 @@ class Backward {
     hh.finish();
     hr.finish();
     for (std::int64_t g = 0; g < L::gates; ++g) {
-      bias.give(L::x_slab + g, dx_.bias_ih != nullptr ? dx_.bias_ih + L::x_order[g] * s_.hidden : nullptr, dx_.add);
-      bias.give(L::h_slab + g, dx_.bias_hh != nullptr ? dx_.bias_hh + L::h_order[g] * s_.hidden : nullptr, dx_.add);
+      bias.give(L::x_slab + g, dx_.bias_ih != nullptr ? dx_.bias_ih + L::x_order[g] * s_.hidden : nullptr, add);
+      bias.give(L::h_slab + g, dx_.bias_hh != nullptr ? dx_.bias_hh + L::h_order[g] * s_.hidden : nullptr, add);
     }
   }
 
-  // dx = dG_x W_ih
-  void input() const {
+  // dx = dG_x W_ih in rows [first, last)
+  void input(std::int64_t first, std::int64_t last) const {
     constexpr std::int64_t kBlock = 16 * kRows;  // rows whose gates stay in the second cache
-    const std::int64_t rows = steps_.all(), panels = (vectors(s_.input) + kPanel - 1) / kPanel;
-    auto row_of_weights = [&](std::int64_t k) {
-      return in_.ih + (L::x_order[k / s_.hidden] * s_.hidden + k % s_.hidden) * s_.input;
-    };
-    const Scratch<T> ih = packed(row_of_weights, L::gates * s_.hidden, s_.input);
+    const std::int64_t rows = last - first, panels = (vectors(s_.input) + kPanel - 1) / kPanel;
     const Left<T> a{grads_ + L::x_slab * slab_, gate_row_, 1, s_.hidden, L::gates, slab_};
     parallel(plan_.all_parts, [&](std::int64_t part) {
       FlushDenormals flush;
       const Scratch<T> block(kBlock * kPanel * lanes_);
-      const std::int64_t end = rows * (part + 1) / plan_.all_parts;
-      for (std::int64_t r = rows * part / plan_.all_parts; r < end; r += kBlock)
+      const std::int64_t end = first + rows * (part + 1) / plan_.all_parts;
+      for (std::int64_t r = first + rows * part / plan_.all_parts; r < end; r += kBlock)
         for (std::int64_t p = 0; p < panels; ++p) {
           const std::int64_t at = p * kPanel * lanes_, wide = width(s_.input, p) * lanes_,
-                             last = std::min(end, r + kBlock);
-          const T* panel = ih.data() + at * L::gates * s_.hidden;
+                             stop = std::min(end, r + kBlock);
+          const T* panel = ih_.data() + at * L::gates * s_.hidden;
           if (at + wide <= s_.input) {
-            panel_product(D(), a, r, last, panel, wide / lanes_, dx_.x + at, s_.input, lanes_,
+            panel_product(D(), a, r, stop, panel, wide / lanes_, dx_.x + at, s_.input, lanes_,
                           Begin<T>{.add = dx_.x_add}, [](std::int64_t, std::int64_t) {});
             continue;
           }
-          panel_product(D(), a, r, last, panel, wide / lanes_, block.data() - r * wide, wide, lanes_, Begin<T>{},
+          panel_product(D(), a, r, stop, panel, wide / lanes_, block.data() - r * wide, wide, lanes_, Begin<T>{},
                         [](std::int64_t, std::int64_t) {});
-          for (std::int64_t i = r; i < last; ++i)
+          for (std::int64_t i = r; i < stop; ++i)
             for (std::int64_t j = at; j < s_.input; ++j) {
               T& to = dx_.x[i * s_.input + j];
               to = block.data()[(i - r) * wide + j - at] + (dx_.x_add ? to : T{0});
@@ -288,7 +307,7 @@ class Backward {
   const std::int64_t lanes_ = static_cast<std::int64_t>(hn::Lanes(D()));
   const std::int64_t slab_ = pad<T>(s_.hidden), gate_row_ = unroll::kernels::gate_row<T>(s_);
   const std::int64_t h_row_ = padded_row<T>(s_.output());
-  Scratch<T> dh_, dc_, hh_, hr_, outputs_, unprojected_;
+  Scratch<T> dh_, dc_, ih_, hh_, hr_, outputs_, unprojected_;
 };
 
 }  // namespace unroll::kernels::HWY_NAMESPACE

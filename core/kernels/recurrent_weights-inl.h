@@ -37,13 +37,14 @@ class PackedColumns {
 
  private:
   void pack(std::int64_t columns) {
+    constexpr std::int64_t kWide = kRows > 4 ? 8 : 4;
     const std::int64_t deep = deep_, row = row_;
-    if (deep * columns > capacity_) data_ = Scratch<T>(capacity_ = deep * columns);
+    if (deep * columns > capacity_) data_ = Scratch<T>((capacity_ = deep * columns) + kWide);
     for_row_blocks(0, columns, [&](std::int64_t m, std::int64_t count) {
       T* to = data_.data() + m * deep;
       const T* from = grads_ + m;
-      if (count == kRows)
-        for (std::int64_t k = 0; k < deep; ++k, from += row, to += kRows) std::memcpy(to, from, kRows * sizeof(T));
+      if (m + kWide <= columns)  // whole vectors, of which the next one overwrites what is too much
+        for (std::int64_t k = 0; k < deep; ++k, from += row, to += count) std::memcpy(to, from, kWide * sizeof(T));
       else
         for (std::int64_t k = 0; k < deep; ++k, from += row, to += count) std::copy_n(from, count, to);
     });
@@ -141,14 +142,20 @@ class BiasGradient {
   void add(const T* grads, std::int64_t row, std::int64_t slab, std::int64_t deep) {
     const D d;
     const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-    for (std::int64_t s = 0; s < slabs_; ++s)
-      for (std::int64_t u = 0; u < u1_ - u0_; u += lanes) {
-        T* sum_at = sums_.data() + s * width_ + u;
-        auto sum = hn::LoadU(d, sum_at);
-        const T* from = grads + s * slab + u0_ + u;
-        for (std::int64_t r = 0; r < deep; ++r) sum = hn::Add(sum, hn::LoadU(d, from + r * row));
-        hn::StoreU(sum, d, sum_at);
-      }
+    for (std::int64_t r = 0; r < deep; r += 4, grads += 4 * row)
+      for (std::int64_t s = 0; s < slabs_; ++s)
+        for (std::int64_t u = 0; u < u1_ - u0_; u += lanes) {
+          const T* from = grads + s * slab + u0_ + u;
+          auto sum = hn::LoadU(d, from);
+          if (r + 4 <= deep) {  // pairs: of sums one after the other, each would wait for the one before
+            sum = hn::Add(sum, hn::LoadU(d, from + row));
+            sum = hn::Add(sum, hn::Add(hn::LoadU(d, from + 2 * row), hn::LoadU(d, from + 3 * row)));
+          } else {
+            for (std::int64_t i = 1; i < deep - r; ++i) sum = hn::Add(sum, hn::LoadU(d, from + i * row));
+          }
+          T* sum_at = sums_.data() + s * width_ + u;
+          hn::StoreU(hn::Add(hn::LoadU(d, sum_at), sum), d, sum_at);
+        }
   }
   /// One slab's sums to where the gradient of a block of the bias begins; nothing if that is null.
   void give(std::int64_t slab, T* bias, bool add) const {
