@@ -95,7 +95,7 @@ class Pass {
       if (slot.grad_fn || !results_[i].defined()) continue;
       const auto leaf = [&] { return fmt::format("a leaf of shape {}", slot.shape); };
       if (anomaly_) check_sum(results_[i], leaf);
-      if (!slot.hooks.empty()) detail::run_hooks(slot.hooks, results_[i], leaf());
+      if (slot.hooks) detail::run_hooks(*slot.hooks, results_[i], leaf());
     }
   }
 
