@@ -1,10 +1,12 @@
 #include <unroll/autograd/anomaly.h>
 #include <unroll/autograd/detail/plan.h>
+#include <unroll/autograd/detail/sole_owner.h>
 #include <unroll/autograd/engine.h>
 #include <unroll/autograd/grad_mode.h>
 #include <unroll/autograd/node.h>
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/reduce.h>
+#include <unroll/autograd/ops/shape.h>
 #include <unroll/core/kernels/copy.h>
 #include <unroll/core/kernels/elementwise.h>
 
@@ -17,14 +19,8 @@ namespace {
 
 using detail::GradSlot;
 using detail::Plan;
+using detail::sole_owner;
 using detail::Vector;
-
-// Whether nobody else can see the elements, so that they may be overwritten.
-bool sole_owner(const Tensor& x) {
-  const detail::Body& b = x.body();
-  return b.refs.load(std::memory_order_acquire) == 1 && b.holds.load(std::memory_order_acquire) == 1 &&
-         b.storage->refs.load(std::memory_order_acquire) == 1 && b.contiguous && !b.is_view && !b.grad_slot;
-}
 
 void add_in_place(const Tensor& sum, const Tensor& more) {
   dispatch_float("backward", sum.dtype(),
@@ -95,7 +91,7 @@ class Pass {
       if (slot.grad_fn || !results_[i].defined()) continue;
       const auto leaf = [&] { return fmt::format("a leaf of shape {}", slot.shape); };
       if (anomaly_) check_sum(results_[i], leaf);
-      if (!slot.hooks.empty()) detail::run_hooks(slot.hooks, results_[i], leaf());
+      if (slot.hooks) detail::run_hooks(*slot.hooks, results_[i], leaf());
     }
   }
 
@@ -191,6 +187,7 @@ class Pass {
       spread = slot.shape[d] == 1 || slot.shape[d] == g.shape()[lead + d];
     check<ShapeError>(spread, "{}: backward gave input {} a gradient of shape {}, expected {}", node.name(), input,
                       g.shape(), slot.shape);
+    if (g.numel() == numel(slot.shape)) return reshape(g, slot.shape);  // sums of one number each
     return sum_to(g, slot.shape);
   }
 

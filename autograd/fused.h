@@ -26,6 +26,7 @@ void record_fused(const char* name, TensorList inputs, std::span<const Tensor> o
                   Backward backward, Definition definition) {
   if (!detail::recording(inputs)) return;
   alloc::Vector<const Tensor*> saves;
+  saves.reserve(inputs.size() + workspace.size());
   for (const Tensor& x : inputs) saves.push_back(&x);
   for (const Tensor& x : workspace) saves.push_back(&x);
   record_all(name, inputs, outputs, saves,

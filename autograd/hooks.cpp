@@ -19,7 +19,10 @@ void HookHandle::remove() noexcept {
 HookHandle Tensor::register_hook(GradHook hook) const {
   check<GradError>(requires_grad(), "register_hook: the tensor does not require a gradient");
   detail::GradSlot& slot = *body().grad_slot;
-  if (!slot.grad_fn) return slot.hooks.add(std::move(hook));
+  if (!slot.grad_fn) {
+    if (!slot.hooks) slot.hooks = std::make_unique<detail::Hooks<GradHook>>();
+    return slot.hooks->add(std::move(hook));
+  }
   auto& hooks = slot.grad_fn->extras_to_write().hooks;
   if (hooks.size() <= slot.output) hooks.resize(slot.output + 1);
   return hooks[slot.output].add(std::move(hook));

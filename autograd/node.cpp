@@ -20,7 +20,7 @@ struct Dead {
 }  // namespace
 
 Node::Node(const char* name, std::uint32_t outputs, std::uint64_t after)
-    : name_(name), sequence_(clock_of_thread = std::max(clock_of_thread, after) + 1), outputs_(outputs) {
+    : outputs_(outputs), name_(name), sequence_(clock_of_thread = std::max(clock_of_thread, after) + 1) {
   if (AnomalyMode::enabled()) [[unlikely]]
     extras_to_write().recorded = detail::Where::path();
 }
@@ -54,14 +54,14 @@ void Node::keep(detail::SavedTensor& saved, const Tensor& value, std::span<const
   saved.version = value.version();
   for (std::size_t j = 0; j < outputs.size(); ++j)
     if (outputs[j].is_same(value)) {
-      saved.output = static_cast<std::int32_t>(j);
+      saved.place = static_cast<std::int32_t>(j);
       return;
     }
   detail::GradSlot* history = detail::edge_of(value);
   if (!history) return;
   for (std::size_t i = 0; i < std::min<std::size_t>(edges.size(), 4); ++i)  // of many it is not worth the search
     if (edges[i].get() == history) {
-      saved.input = static_cast<std::int32_t>(i);
+      saved.place = ~static_cast<std::int32_t>(i);
       return;
     }
   saved.history = Ref<detail::GradSlot>(history);
@@ -86,14 +86,16 @@ const Tensor& Saved::operator[](std::size_t i) const {
                    "version {} was saved; "
                    "write a new tensor instead",
                    node_.name(), e.shape, e.storage->last_write, e.storage->version, saved.version);
-  if (!x.defined() && saved.output < 0) x = detail::handle_of(*saved.elements);
+  if (!x.defined() && !saved.is_output()) x = detail::handle_of(*saved.elements);
   if (!x.defined()) {
-    x = detail::new_tensor(e);
-    x.body().grad_slot = saved.input >= 0 ? node_.inputs()[static_cast<std::size_t>(saved.input)] : saved.history;
+    // Who frees the node is alone with it, so the tensor may be the one that was.
+    if (last_) x = detail::new_handle_of(*saved.elements);
+    if (!x.defined()) x = detail::new_tensor(e);
+    x.body().grad_slot = saved.is_input() ? node_.inputs()[static_cast<std::size_t>(~saved.place)] : saved.history;
   }
-  if (saved.output >= 0 && GradMode::enabled() && !x.grad_slot())
+  if (saved.is_output() && GradMode::enabled() && !x.grad_slot())
     set_history(x, Ref<detail::GradSlot>::adopt(new detail::GradSlot(x)), Ref<Node>(&node_),
-                static_cast<std::uint32_t>(saved.output));
+                static_cast<std::uint32_t>(saved.place));
   return x;
 }
 

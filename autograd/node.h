@@ -3,6 +3,8 @@
 #include <unroll/core/alloc.h>
 #include <unroll/core/tensor.h>
 
+#include <limits>
+#include <memory>
 #include <span>
 
 #pragma GCC visibility push(default)
@@ -28,7 +30,7 @@ struct GradSlot : RefCounted {
   DType dtype = DType::Float32;
   Shape shape;
   Tensor grad;
-  Hooks<GradHook> hooks;  // of a leaf; those of computed tensors are on the node
+  std::unique_ptr<Hooks<GradHook>> hooks;  // of a leaf that has some; those of computed tensors are on the node
   GradSlot() noexcept = default;
   explicit GradSlot(const Tensor& like) : dtype(like.dtype()), shape(like.shape()) {}
   static void* operator new(std::size_t bytes) { return alloc::allocate(bytes); }
@@ -41,8 +43,12 @@ struct SavedTensor {
   Ref<Elements> elements;
   Ref<GradSlot> history;      // none for an own output, for the same reason, nor for an input
   std::uint32_t version = 0;  // of the memory when it was saved
-  std::int32_t output = -1;   // ≥ 0: the node's own output of that number
-  std::int32_t input = -1;    // ≥ 0: its history is that of the node's input
+  // The number of the node's output that it is, or ~ that of the node's input whose history it has.
+  std::int32_t place = kElsewhere;
+  static constexpr std::int32_t kElsewhere = std::numeric_limits<std::int32_t>::min();
+
+  bool is_output() const noexcept { return place >= 0; }
+  bool is_input() const noexcept { return place < 0 && place != kElsewhere; }
 };
 
 /// What one run of Node::backward reads and writes.
@@ -117,13 +123,13 @@ class Node : public RefCounted {
  private:
   friend void release(Node*) noexcept;
   friend void detail::attach(const Tensor& y, Ref<Node> node, std::uint32_t output);
+  std::uint32_t outputs_;
+  bool freed_ = false;
   const char* name_;
   union {
     std::uint64_t sequence_;
     Node* next_dead_;  // see release; a dead node has no place in an order
   };
-  std::uint32_t outputs_;
-  bool freed_ = false;
   std::unique_ptr<detail::NodeExtras> extras_;
   detail::GradSlot slot_;  // of the first output, for nearly all nodes have one
 };

@@ -31,6 +31,13 @@ void Shape::take_copy(const std::int64_t* sizes) {
 void Shape::give_back() noexcept { alloc::deallocate(heap_, size_ * sizeof(std::int64_t)); }
 
 void Shape::insert(std::size_t at, std::int64_t value) {
+  if (size_ < kInline) {
+    std::int64_t* sizes = local_.data();
+    std::copy_backward(sizes + at, sizes + size_, sizes + size_ + 1);
+    sizes[at] = value;
+    ++size_;
+    return;
+  }
   Shape grown(size_ + 1, value);
   std::copy(begin(), begin() + at, grown.begin());
   std::copy(begin() + at, end(), grown.begin() + at + 1);
@@ -38,6 +45,11 @@ void Shape::insert(std::size_t at, std::int64_t value) {
 }
 
 void Shape::erase(std::size_t at) {
+  if (size_ <= kInline) {
+    std::copy(local_.data() + at + 1, local_.data() + size_, local_.data() + at);
+    --size_;
+    return;
+  }
   Shape shrunk(size_ - 1, 0);
   std::copy(begin(), begin() + at, shrunk.begin());
   std::copy(begin() + at + 1, end(), shrunk.begin() + at);

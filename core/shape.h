@@ -16,7 +16,7 @@ namespace unroll {
 /// A short list of sizes or strides, one a dimension. Up to kInline of them live in the object itself.
 class Shape {
  public:
-  static constexpr std::size_t kInline = 6;
+  static constexpr std::size_t kInline = 4;
 
   Shape() noexcept = default;
   Shape(std::initializer_list<std::int64_t> sizes) : Shape(std::span(sizes.begin(), sizes.size())) {}

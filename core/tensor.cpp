@@ -9,12 +9,12 @@
 namespace unroll {
 namespace detail {
 namespace {
-constexpr std::size_t kHeader = alloc::kAlignment;
-static_assert(sizeof(Storage) <= kHeader);
+// What lies before the elements of a block: the header, which ends where they begin, and of a small tensor the body,
+// with which the block begins. Both together are three cache lines: of a few numbers, these are most of the tensor.
+constexpr std::size_t kHeader = alloc::kAlignment, kBodyAndHeader = 3 * alloc::kAlignment, kSmall = 1024;
+static_assert(sizeof(Storage) <= kHeader && sizeof(Body) + sizeof(Storage) <= kBodyAndHeader);
 
-// Small tensors are one block: body, header, elements.
-constexpr std::size_t kBody = 192, kSmall = 1024;
-static_assert(sizeof(Body) <= kBody && kBody % alloc::kAlignment == 0);
+std::size_t lead(bool has_body) noexcept { return has_body ? kBodyAndHeader : kHeader; }
 
 bool is_row_major(const Shape& shape, const Strides& strides, std::int64_t numel) noexcept {
   if (numel == 0) return true;
@@ -30,11 +30,8 @@ bool is_row_major(const Shape& shape, const Strides& strides, std::int64_t numel
 
 void release(Storage* storage) noexcept {
   if (!storage->drop()) return;
-  const std::size_t bytes = kHeader + storage->bytes;
-  if (storage->has_body)
-    alloc::deallocate(reinterpret_cast<std::byte*>(storage) - kBody, kBody + bytes);
-  else
-    alloc::deallocate(storage, bytes);
+  const std::size_t before = lead(storage->has_body);
+  alloc::deallocate(static_cast<std::byte*>(storage->data()) - before, before + storage->bytes);
 }
 
 Elements::Elements(Ref<Storage>&& storage_, Shape&& shape_, Strides&& strides_, std::int64_t offset_, DType dtype_,
@@ -58,8 +55,9 @@ Tensor new_body(Args&&... args) {
   }
 }
 
-Ref<Storage> storage_at(void* memory, std::size_t bytes, bool has_body) noexcept {
-  auto* storage = new (memory) Storage{};
+// The header in a new block.
+Ref<Storage> storage_in(void* block, std::size_t bytes, bool has_body) noexcept {
+  auto* storage = new (static_cast<std::byte*>(block) + lead(has_body) - sizeof(Storage)) Storage{};
   storage->has_body = has_body;
   storage->bytes = bytes;
   return Ref<Storage>::adopt(storage);
@@ -72,11 +70,11 @@ Ref<Storage> storage_at(void* memory, std::size_t bytes, bool has_body) noexcept
   if (__builtin_mul_overflow(numel, static_cast<std::int64_t>(size_of(dtype)), &size)) [[unlikely]]
     checked_mul(numel, static_cast<std::int64_t>(size_of(dtype)));  // which says so
   const auto bytes = static_cast<std::size_t>(size);
-  const std::size_t block = kBody + kHeader + bytes;
+  const std::size_t block = kBodyAndHeader + bytes;
   if (block > kSmall || shape.size() > Shape::kInline)
-    return new_body(storage_at(alloc::allocate(kHeader + bytes), bytes, false), shape, strides, numel, dtype);
-  auto* memory = static_cast<std::byte*>(alloc::allocate(block, alloc::Kind::Tensor));
-  auto* body = new (memory) Body(storage_at(memory + kBody, bytes, true), shape, strides, numel, dtype);
+    return new_body(storage_in(alloc::allocate(kHeader + bytes), bytes, false), shape, strides, numel, dtype);
+  void* memory = alloc::allocate(block, alloc::Kind::Tensor);
+  auto* body = new (memory) Body(storage_in(memory, bytes, true), shape, strides, numel, dtype);
   body->in_storage = true;
   return Tensor(Ref<Body>::adopt(body));
 }
@@ -88,7 +86,7 @@ void destroy(Body* body) noexcept {
     return alloc::deallocate(body, sizeof(Body), alloc::Kind::Tensor);
   }
   Storage* block = (body->block ? body->block : body->storage).give();
-  const std::size_t bytes = kBody + kHeader + block->bytes;
+  const std::size_t bytes = kBodyAndHeader + block->bytes;
   body->storage = {};  // nothing else of a body whose shape lies within it has to be destroyed
   body->grad_slot = {};
   body->base = {};
@@ -139,6 +137,16 @@ Tensor handle_of(Elements& elements) noexcept {
   if (refs > 0 && single_threaded()) return Tensor(Ref<Body>(&body));
   while (refs > 0 && !body.refs.compare_exchange_weak(refs, refs + 1, std::memory_order_acquire)) {}
   return refs > 0 ? Tensor(Ref<Body>::adopt(&body)) : Tensor();
+}
+
+Tensor new_handle_of(Elements& elements) noexcept {
+  auto& body = static_cast<Body&>(elements);
+  if (body.holds.load(std::memory_order_acquire) != 1 || body.refs.load(std::memory_order_acquire) != 0) return {};
+  body.holds.store(2, std::memory_order_relaxed);  // one for the handles
+  body.refs.store(1, std::memory_order_relaxed);
+  body.rewrites.store(0, std::memory_order_relaxed);
+  body.is_piece = body.is_hidden = false;
+  return Tensor(Ref<Body>::adopt(&body));
 }
 }  // namespace detail
 

@@ -16,14 +16,15 @@ class GradHook;
 class HookHandle;
 
 namespace detail {
-/// The memory behind one or more tensors; its elements follow this header. Views share it, and with it the version.
+/// The memory behind one or more tensors; its elements follow this header, aligned for vectors. Views share it, and
+/// with it the version.
 struct Storage : RefCounted {
   bool has_body = false;              // and the body of the tensor it was made for goes before it, in one block
   std::size_t bytes;                  // of the elements
   std::uint32_t version = 0;          // how often the elements have been written in place
   std::atomic<std::int32_t> pins{0};  // live tensors with Body::is_pinned
   const char* last_write = "";        // the op that wrote last, for the error that a stale saved tensor raises
-  void* data() noexcept { return reinterpret_cast<std::byte*>(this) + 64; }
+  void* data() noexcept { return this + 1; }
 };
 void release(Storage*) noexcept;
 
@@ -82,6 +83,9 @@ void release(Body*) noexcept;
 Ref<Storage> replace_storage(Body& body, Ref<Storage> storage) noexcept;
 /// A handle to the tensor with these elements; undefined when the last one is gone.
 Tensor handle_of(Elements& elements) noexcept;
+/// A first handle again where there is none, and `elements` is the only hold and this thread's; else undefined. The
+/// tensor has neither history nor base.
+Tensor new_handle_of(Elements& elements) noexcept;
 
 /// A tensor over that memory. The caller vouches for the bounds.
 Tensor new_tensor(Ref<Storage> storage, Shape&& shape, Strides&& strides, std::int64_t offset, DType dtype,
@@ -214,8 +218,11 @@ class Tensor {
 
  private:
   static std::int64_t one_of(std::string_view op, const Shape& sizes, std::int64_t dim) {
+    const auto d = static_cast<std::size_t>(dim < 0 ? dim + static_cast<std::int64_t>(sizes.size()) : dim);
+    if (d < sizes.size()) [[likely]]
+      return sizes[d];
     check<IndexError>(!sizes.empty(), "{}: a scalar has no dimension {}", op, dim);
-    return sizes[wrap_dim(op, dim, sizes.size())];
+    return sizes[wrap_dim(op, dim, sizes.size())];  // which raises
   }
 
   Ref<detail::Body> body_;

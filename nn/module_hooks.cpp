@@ -91,7 +91,8 @@ Tensor loaded(const std::vector<Tensor>& gradients) {
 
 std::vector<Tensor> load_of(const Tensor& way) {
   std::vector<Tensor> gradients;
-  way.grad_slot()->hooks.for_each([&](const GradHook& hook) { gradients.push_back(hook(way)); });
+  if (const auto& hooks = way.grad_slot()->hooks)
+    hooks->for_each([&](const GradHook& hook) { gradients.push_back(hook(way)); });
   return gradients;
 }
 

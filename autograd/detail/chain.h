@@ -1,4 +1,5 @@
 #pragma once
+#include <unroll/autograd/detail/sole_owner.h>
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/record.h>
 #include <unroll/core/kernels/elementwise.h>
@@ -7,10 +8,15 @@ namespace unroll::detail {
 
 /// The chain rule of an elementwise op, g·f(x), for an f that is arithmetic: `[](const auto& y) { return 1 - y * y; }`.
 /// It is one loop over numbers; where the gradient is to be differentiated itself, the same f is applied to the tensor.
+/// For ops of one input, which read g once: what nobody else sees of it is overwritten.
 template <class F>
 Tensor chain(const Tensor& g, const Tensor& x, F f) {
   if (GradMode::enabled()) return g * f(x);
-  return kernels::zip("backward", g, x, [f](auto dy, auto v) { return dy * f(v); });
+  auto product = [f](auto dy, auto v) { return dy * f(v); };
+  if (!sole_owner(g) || g.shape() != x.shape() || g.dtype() != x.dtype())
+    return kernels::zip("backward", g, x, product);
+  dispatch_float("backward", g.dtype(), [&]<class T>() { kernels::zip_into<T, T>(g, g, x, product); });
+  return g;
 }
 
 }  // namespace unroll::detail

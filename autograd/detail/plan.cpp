@@ -37,17 +37,15 @@ void Plan::Numbering::grow() {
 
 // -- Plan
 
-// Nodes are taken from a heap by descending sequence number. A node's number is greater than those behind it, so when
+// Nodes are taken by descending sequence number. A node's number is greater than those behind it, so when
 // it is taken all edges to it have been met, and they are taken one after the other: no table of nodes is needed, and
 // no sorting afterwards.
 Plan::Plan(TensorList outputs, bool all) : all_(all) {
   visits_.reserve(32);
   targets_.reserve(64);
   for (const Tensor& y : outputs) meet(y.body().grad_slot);
-  while (!pending_.empty()) {
-    const Pending next = pending_.front();
-    std::pop_heap(pending_.begin(), pending_.end());
-    pending_.pop_back();
+  while (!rising_.empty() || !pending_.empty()) {
+    const Pending next = next_pending();
     if (visits_.empty() || visits_.back().node != next.node) {
       visits_.push_back({next.node, grads_, static_cast<std::uint32_t>(targets_.size()), false});
       grads_ += next.node->outputs();
@@ -68,9 +66,27 @@ void Plan::meet(const Ref<GradSlot>& slot) {
   Node* node = slot->grad_fn.get();
   if (!node) return targets_.push_back(all_ && slot->requires_grad ? kWanted + want(slot) : kNowhere);
   targets_.push_back(kNowhere);
-  pending_.push_back({node->sequence(), node, edge});
-  std::push_heap(pending_.begin(), pending_.end());
+  const Pending met{node->sequence(), node, edge};
+  if (rising_.empty() || !(met < rising_.back())) {
+    rising_.push_back(met);
+  } else {
+    pending_.push_back(met);
+    std::push_heap(pending_.begin(), pending_.end());
+  }
   if (all_ && slot->retains_grad) retaining_.push_back(slot);
+}
+
+// Takes the latest.
+Plan::Pending Plan::next_pending() {
+  if (pending_.empty() || (!rising_.empty() && pending_.front() < rising_.back())) {
+    const Pending next = rising_.back();
+    rising_.pop_back();
+    return next;
+  }
+  std::pop_heap(pending_.begin(), pending_.end());
+  const Pending next = pending_.back();
+  pending_.pop_back();
+  return next;
 }
 
 std::uint32_t Plan::want(const Ref<GradSlot>& slot) {

@@ -76,14 +76,17 @@ class Plan {
   };
 
   void meet(const Ref<GradSlot>& slot);
+  Pending next_pending();
   std::uint32_t target_of(const GradSlot& slot, std::uint32_t producer) const;
   const Visit* visit_of(const Node& node) const noexcept;
 
   const bool all_;
   Vector<Visit> visits_;
   Vector<std::uint32_t>
-      targets_;              // one an output of the pass, then one an edge; before find_needed the number of a visit
-  Vector<Pending> pending_;  // a heap
+      targets_;  // one an output of the pass, then one an edge; before find_needed the number of a visit
+  // What is met is most often later than all that waits: it goes to the end of `rising_`, where it is taken again. The
+  // rest is a heap.
+  Vector<Pending> rising_, pending_;
   std::uint32_t grads_ = 0;
   Vector<std::uint32_t> places_of_grads_;  // in wanted_; none while nothing computed is wanted
   Vector<Ref<GradSlot>> wanted_;

@@ -23,26 +23,32 @@ Tensor stacked(const Tensor& x, const Shape& batch, std::int64_t count) {
   return views::view(views::viewable(broad, flat) ? broad : clone(broad), flat);
 }
 
-// Whether BLAS can read a matrix with these strides row by row.
-bool by_rows(std::int64_t rows, std::int64_t columns, std::int64_t row_step, std::int64_t column_step) {
-  return (columns <= 1 || column_step == 1) && (rows <= 1 || row_step >= columns);
+// How a tensor's matrices lie in memory.
+struct Geometry {
+  std::int64_t rows, columns, row_step, column_step;
+  // Whether BLAS can read them row by row.
+  bool by_rows() const { return (columns <= 1 || column_step == 1) && (rows <= 1 || row_step >= columns); }
+  Geometry transposed() const { return {columns, rows, column_step, row_step}; }
+  // A single row has any.
+  std::int64_t ld() const { return rows <= 1 ? std::max<std::int64_t>(columns, 1) : row_step; }
+};
+
+Geometry geometry(const Tensor& x) {
+  const std::int64_t *sizes = x.shape().end(), *steps = x.strides().end();
+  return {sizes[-2], sizes[-1], steps[-2], steps[-1]};
 }
 
 // x where it lies, or a copy if BLAS cannot read its matrices there.
 Tensor readable(const Tensor& x) {
-  std::int64_t rows = x.size(-2), columns = x.size(-1), r = x.stride(-2), c = x.stride(-1);
-  return by_rows(rows, columns, r, c) || by_rows(columns, rows, c, r) ? x : clone(x);
+  const Geometry g = geometry(x);
+  return g.by_rows() || g.transposed().by_rows() ? x : clone(x);
 }
 
 template <class T>
 blas::Matrix<T> matrix(const Tensor& x) {
-  std::int64_t rows = x.size(-2), columns = x.size(-1), r = x.stride(-2), c = x.stride(-1);
-  bool plain = by_rows(rows, columns, r, c);
-  // A single row has any ld.
-  auto ld = [](std::int64_t count, std::int64_t length, std::int64_t step) {
-    return count <= 1 ? std::max<std::int64_t>(length, 1) : step;
-  };
-  return {x.data<std::remove_const_t<T>>(), plain ? ld(rows, columns, r) : ld(columns, rows, c), !plain};
+  const Geometry g = geometry(x);
+  const bool plain = g.by_rows();
+  return {x.data<std::remove_const_t<T>>(), plain ? g.ld() : g.transposed().ld(), !plain};
 }
 
 // The strides of x's batch dimensions, 0 where it is broadcast to `batch`.
@@ -53,9 +59,19 @@ Strides batch_strides(const Tensor& x, const Shape& batch) {
   return strides;
 }
 
+// One product: no batch to broadcast.
+void matmul_plain(const char* op, const Tensor& y, const Tensor& a, const Tensor& b, bool accumulate) {
+  const Tensor left = readable(a), right = readable(b);
+  dispatch_float(op, y.dtype(), [&]<class T>() {
+    blas::gemm<T>({.m = y.size(0), .n = y.size(1), .k = left.size(1)}, matrix<const T>(left), matrix<const T>(right),
+                  matrix<T>(y), {.beta = static_cast<T>(accumulate)});
+  });
+}
+
 }  // namespace
 
 void matmul(const char* op, const Tensor& y, const Tensor& a, const Tensor& b, bool accumulate) {
+  if (y.dim() == 2 && a.dim() == 2 && b.dim() == 2) return matmul_plain(op, y, a, b, accumulate);
   const Shape batch_a = batch_of(a.shape()), batch_b = batch_of(b.shape()), batch_y = batch_of(y.shape());
   const Shape batch = broadcast(op, broadcast(op, batch_a, batch_b), batch_y);
   const std::int64_t count = numel(batch), n = y.size(-2), m = y.size(-1), k = a.size(-1);

@@ -29,8 +29,8 @@ class Backward {
   void run() {
     begin();
     // Not more for more threads: it is the order in which the weights' gradients are summed.
-    const std::int64_t row = gate_row_ * static_cast<std::int64_t>(sizeof(T));
-    const std::int64_t per_chunk = std::max(depth(), caches().l2 / 2 / row) / std::max<std::int64_t>(1, steps_.batch) + 1;
+    const std::int64_t rows = std::max(depth(), caches().l2 / 2 / bytes(std::max<std::int64_t>(1, gate_row_)));
+    const std::int64_t per_chunk = rows / std::max<std::int64_t>(1, steps_.batch) + 1;
     for (std::int64_t k1 = steps_.steps; k1 > 0; k1 -= per_chunk) {
       const std::int64_t k0 = std::max<std::int64_t>(0, k1 - per_chunk);
       recur(k0, k1);
@@ -217,9 +217,9 @@ class Backward {
   // How many rows the gradients of weights take at a time: what they read of them stays in the second cache, but of
   // fewer rows the sums would come and go too often.
   std::int64_t depth() const {
-    const std::int64_t row = (gate_row_ + s_.input + s_.output()) * static_cast<std::int64_t>(sizeof(T));
-    return std::clamp<std::int64_t>(caches().l2 * 3 / 4 / row, 128, 256);
+    return std::clamp<std::int64_t>(caches().l2 * 3 / 4 / bytes(1 + gate_row_ + s_.input + s_.output()), 128, 256);
   }
+  static std::int64_t bytes(std::int64_t elements) { return elements * static_cast<std::int64_t>(sizeof(T)); }
 
   // What rows [first, last) bring to part i of the gradients of weights and biases: some of the units of each gate, and
   // of the projection some outputs.

@@ -7,6 +7,7 @@
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/compare.h>
 #include <unroll/autograd/ops/reduce.h>
+#include <unroll/autograd/ops/shape.h>
 #include <unroll/autograd/record.h>
 #include <unroll/core/view.h>
 
@@ -238,6 +239,39 @@ TEST_CASE("retain_grad") {
     CHECK(of(a.grad()) == Values{1, 1});
     CHECK(of(b.grad()) == Values{1, 1});
     CHECK_FALSE(a.grad().shares_memory(b.grad()));
+  }
+}
+
+TEST_CASE("backward: a gradient is overwritten only where nobody sees it") {
+  Tensor x = leaf({0.5, -1}), h = tanh(x), middle = tanh(h), y = tanh(middle);
+  h.retain_grad();
+  Tensor seen;
+  HookHandle handle = middle.register_hook([&](const Tensor& g) { seen = g; });
+  const Tensor given = tensor({1.0, 2.0}, DType::Float64);
+  auto slope = [](const Tensor& t) { return 1 - t * t; };
+  NoGrad guard;
+  const Tensor at_middle = given * slope(y), at_h = at_middle * slope(middle), at_x = at_h * slope(h);
+  for (bool retain : {true, true, false}) {
+    x.set_grad({}), h.set_grad({});
+    y.backward({.gradient = given, .retain_graph = retain});
+    CHECK(of(given) == Values{1, 2});
+    CHECK(near(seen, of(at_middle)));
+    CHECK(near(h.grad(), of(at_h)));
+    CHECK(near(x.grad(), of(at_x)));
+  }
+}
+
+TEST_CASE("backward: ops that were met early and ones that were met late run in order") {
+  // Inputs by rising, by falling and by mixed numbers; the last op reads all of them.
+  for (const std::vector<std::size_t>& order :
+       {std::vector<std::size_t>{0, 1, 2, 3, 4}, {4, 3, 2, 1, 0}, {2, 4, 0, 3, 1}}) {
+    Tensor x = leaf({2});
+    std::vector<Tensor> powers{x};
+    for (int i = 0; i < 4; ++i) powers.push_back(powers.back() * x);
+    std::vector<Tensor> read;
+    for (std::size_t i : order) read.push_back(powers[i]);
+    backward({sum(stack(read))});
+    CHECK(of(x.grad()) == Values{1 + 4 + 12 + 32 + 80});
   }
 }
 

@@ -166,6 +166,30 @@ TEST_CASE("graphs go away with their last tensor, or in backward") {
   CHECK(Live() == before);
 }
 
+TEST_CASE("a saved tensor that nobody else has needs no second body") {
+  Tensor x = leaf({1, 2}), other;
+  std::int64_t tensors = 0;
+  auto count = [&](const Tensor& g, const Saved& s) {
+    const std::int64_t before = alloc::counters().live_tensors;
+    CHECK(of(s[0]) == Values{2, 4});
+    CHECK_FALSE(s[0].requires_grad());
+    tensors = alloc::counters().live_tensors - before;
+    return g;
+  };
+  auto build = [&](bool share) {
+    Tensor saved = x.detach() * 2;
+    Tensor y = record("count", {x}, ones(2, DType::Float64), save(saved), count);
+    if (share) other = record("count", {x}, ones(2, DType::Float64), save(saved), count);
+    return y;
+  };
+  sum(build(false)).backward();
+  CHECK(tensors == 0);
+  sum(build(false)).backward({.retain_graph = true});  // another thread may be in the same node
+  CHECK(tensors == 1);
+  sum(build(true)).backward();
+  CHECK(tensors == 1);
+}
+
 TEST_CASE("backward frees what was saved, though the output lives on") {
   Tensor x = leaf({1, 2});
   auto before = alloc::counters().live_bytes;

@@ -59,19 +59,22 @@ int main(int argc, char** argv) {
 
   int length = 0;
   Tensor y;
+  auto differentiated = [&](auto f) {  // in chains of 100
+    return [&, f] {
+      y = f(length == 0 ? a : y);
+      if (++length < 100) return;
+      a.set_grad({}), b.set_grad({});
+      backward({y}, {g});
+      length = 0;
+    };
+  };
   const std::map<std::string, std::function<void()>> ops = {
       // each does one op
       {"plain_add", [&] { y = g + g; }},
       {"add", [&] { y = a + b; }},
       {"add_planted", [&] { y = a + b, y = a + b; }},
-      {"mul_backward",
-       [&] {
-         y = length == 0 ? a * b : y * b;
-         if (++length < 100) return;
-         a.set_grad({}), b.set_grad({});
-         backward({y}, {g});
-         length = 0;
-       }},
+      {"mul_backward", differentiated([&](const Tensor& x) { return x * b; })},
+      {"tanh_backward", differentiated([](const Tensor& x) { return tanh(x); })},
   };
   const auto op = ops.find(what);
   if (op == ops.end()) return std::fprintf(stderr, "instructions: no %s\n", what.c_str()), 2;
