@@ -28,7 +28,8 @@ class FlushDenormals {
     asm volatile("mrs %0, fpcr" : "=r"(mode));
     return mode;
   }
-  static void set(std::uint64_t mode) noexcept { asm volatile("msr fpcr, %0" : : "r"(mode)); }
+  // What is computed before and after stays there: it comes from memory and goes to memory.
+  static void set(std::uint64_t mode) noexcept { asm volatile("msr fpcr, %0" : : "r"(mode) : "memory"); }
   const std::uint64_t before_ = get();
 #else
   FlushDenormals() noexcept {}

@@ -1,13 +1,15 @@
-#include "support/vector_math.h"
+#include "support/targets.h"
 
 #include <doctest/doctest.h>
 #include <unroll/core/kernels/mul_add.h>
 #include <unroll/core/kernels/optimizer.h>
 
+#include <algorithm>
+#include <cmath>
 #include <random>
+#include <vector>
 
 using namespace unroll::kernels;
-using vector_math::for_targets;
 
 namespace {
 

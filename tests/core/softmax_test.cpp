@@ -1,12 +1,15 @@
-#include "support/vector_math.h"
+#include "support/targets.h"
 
 #include <doctest/doctest.h>
 #include <unroll/core/kernels/softmax.h>
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
 #include <random>
+#include <vector>
 
 using namespace unroll::kernels;
-using vector_math::for_targets;
 
 namespace {
 

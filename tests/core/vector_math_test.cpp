@@ -1,4 +1,5 @@
 #include "support/vector_math.h"
+#include "support/targets.h"
 
 #include <doctest/doctest.h>
 
@@ -107,6 +108,14 @@ TEST_CASE("vector math: a row of any length is computed as element by element, a
       }
   });
 }
+
+#if defined(__aarch64__)
+TEST_CASE("vector math: 64-bit ARM has NEON and nothing else") {
+  std::vector<std::string> targets;
+  for_targets([&](const std::string& target) { targets.push_back(target); });
+  CHECK(targets == std::vector<std::string>{"NEON"});
+}
+#endif
 
 TEST_CASE("vector math: tanh is odd to the bit") {
   for_targets([&](const std::string&) {

@@ -17,13 +17,13 @@ std::vector<ErrorRow> rows(const std::vector<std::function<void()>>& actions) {
   return planted;
 }
 
-[[noreturn]] void raise() { throw ShapeError("op: got (2,)"); }
+[[noreturn]] void raise_error() { throw ShapeError("op: got (2,)"); }
 
 }  // namespace
 
 TEST_CASE("error table: a row that keeps its promise has no fault") {
   ErrorTable table("planted");
-  CHECK(table.fault(rows({raise})[0]) == "");
+  CHECK(table.fault(rows({raise_error})[0]) == "");
   CHECK(table
             .fault({"a class of the standard library",
                     &typeid(std::bad_alloc),
@@ -37,9 +37,9 @@ TEST_CASE("error table: a row that asks too little, or gets something else, is a
   auto fault = [&](std::vector<std::string> tokens, std::function<void()> action) {
     return table.fault({"planted", &typeid(ShapeError), std::move(tokens), std::move(action)});
   };
-  CHECK(fault({"op"}, raise) == "the row asks for less than two tokens: the op or argument, and what came");
+  CHECK(fault({"op"}, raise_error) == "the row asks for less than two tokens: the op or argument, and what came");
   CHECK(fault({"op", "(2,)"}, [] {}) == "nothing was raised, expected unroll::ShapeError");
-  CHECK(fault({"op", "(3,)"}, raise) == "\"(3,)\" is not in the text: op: got (2,)");
+  CHECK(fault({"op", "(3,)"}, raise_error) == "\"(3,)\" is not in the text: op: got (2,)");
   CHECK(fault({"op", "(2,)"}, [] { throw ValueError("op: got (2,)"); }) ==
         "unroll::ValueError instead of unroll::ShapeError: op: got (2,)");
   struct Derived : ShapeError {
@@ -61,11 +61,11 @@ TEST_CASE("error table: whatever has changed is a fault") {
   table.watch_state("settings", [&] { return std::to_string(settings); });
   std::vector<Tensor> kept;
 
-  CHECK(table.fault(rows({raise})[0]) == "");
+  CHECK(table.fault(rows({raise_error})[0]) == "");
   auto after = [&](std::function<void()> change) {
     return table.fault(rows({[&] {
       change();
-      raise();
+      raise_error();
     }})[0]);
   };
   CHECK(after([&] { x.data<float>()[1] = -0.f; }) == "tensor 1 has changed");

@@ -1,3 +1,4 @@
+#include "support/targets.h"
 #include "support/vector_math.h"
 
 #include <fmt/format.h>

@@ -1,4 +1,3 @@
-#include <hwy/targets.h>
 #include <unroll/autograd/gradcheck.h>
 #include <unroll/core/parallel.h>
 
@@ -6,6 +5,7 @@
 
 #include "support/fused_case.h"
 #include "support/memory.h"
+#include "support/targets.h"
 
 #if defined(__x86_64__)
 #include <xmmintrin.h>
@@ -16,6 +16,17 @@ using namespace fused;
 
 // The kernels of the recurrent layers against the same layers said with ops.
 namespace {
+
+// How the CPU rounds and what it does with denormals, without the flags of what happened.
+[[maybe_unused]] std::uint64_t float_mode() {
+  std::uint64_t mode = 0;
+#if defined(__x86_64__)
+  mode = _mm_getcsr() & ~0x3fu;
+#elif defined(__aarch64__)
+  asm volatile("mrs %0, fpcr" : "=r"(mode));
+#endif
+  return mode;
+}
 
 // Of a user, who prepares weights that do not fit.
 struct Misfit : nn::LSTMCell {
@@ -141,21 +152,16 @@ TEST_CASE("fused layers: the number of threads changes no bit") {
 }
 
 TEST_CASE("fused layers: every instruction set of this CPU") {
-  for (std::int64_t target : {HWY_SCALAR, HWY_SSE4, HWY_AVX2, HWY_AVX3}) {
-    if ((hwy::SupportedTargets() & target) == 0) continue;
-    hwy::SetSupportedTargetsForTest(target | HWY_SCALAR);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  for_targets([](const std::string& target) {
+    CAPTURE(target);
     for (Kind kind : kKinds)
       for (Case c : kCases)
         for (DType dtype : {DType::Float64, DType::Float32}) {
           c.dtype = dtype;
           const Subject s = subject(kind, c);
-          CAPTURE(target);
           CHECK(distance(values(s, true), values(s, false)) < (dtype == DType::Float64 ? 1e-13 : 2e-5));
         }
-    hwy::SetSupportedTargetsForTest(0);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-  }
+  });
 }
 
 TEST_CASE("fused layers: a NaN reaches what depends on it, and nothing else") {
@@ -170,15 +176,15 @@ TEST_CASE("fused layers: a NaN reaches what depends on it, and nothing else") {
   }
 }
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) || defined(__aarch64__)
 TEST_CASE("fused layers: the host's floating-point mode is as it was, and denormals are zeros inside") {
-  const unsigned mode = _mm_getcsr() & ~0x3fu;  // without the flags of what happened
+  const std::uint64_t mode = float_mode();
   const Subject s = subject(Kind::Tanh, {.t = 2, .n = 1, .i = 1, .h = 1, .bias = false, .dtype = DType::Float32});
   NoGrad no_grad;
   for (const Tensor& x : s.tensors) x.fill_(1e-20);  // the product is denormal
   s.tensors[1].fill_(0);
   CHECK(s.outputs()[0].to_vector<float>()[0] == 0);
-  CHECK((_mm_getcsr() & ~0x3fu) == mode);
+  CHECK(float_mode() == mode);
 }
 #endif
 

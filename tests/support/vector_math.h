@@ -1,11 +1,9 @@
 #pragma once
-#include <hwy/targets.h>
 #include <unroll/core/kernels/activation.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -64,23 +62,6 @@ Worst<T> worst(const Function<T>& f, const std::vector<T>& x, Worst<T> so_far = 
     if (double error = ulps(y[i], exact); error > so_far.ulps) so_far = {error, x[i]};
   }
   return so_far;
-}
-
-/// Calls f(name) with each of the CPU's instruction sets as the best there is, in turn. The library takes the next
-/// lower one where it was not compiled for it.
-template <class F>
-void for_targets(F f) {
-  struct Restore {
-    ~Restore() { allow(0); }
-    static void allow(std::int64_t targets) {
-      hwy::SetSupportedTargetsForTest(targets);
-      hwy::GetChosenTarget().DeInit();
-    }
-  } restore;
-  for (std::int64_t targets = hwy::SupportedTargets(); targets != 0; targets &= targets - 1) {  // the best comes lowest
-    Restore::allow(targets);
-    f(std::string(hwy::TargetName(targets & -targets)));
-  }
 }
 
 }  // namespace vector_math
