@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Build for 64-bit ARM with Debian's cross compiler and run the tests of the vector code there, on qemu: those that try every
-# instruction set. Four minutes on two cores, nearly all of them the compiler's, so not a part of .ci/run. Installs the Debian
-# packages it misses, for which dpkg is told of the architecture arm64; works from any directory.
+# instruction set. Four minutes on one core, half of one for the tests, so not a part of .ci/run. Installs the Debian packages
+# it misses, for which dpkg is told of the architecture arm64; works from any directory.
+#
+# The other tests run there as well: cmake --build --preset neon --target unroll_tests (eight minutes more), then
+# qemu-aarch64 build-neon/tests/unroll_tests (five).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . tools/packages.sh
