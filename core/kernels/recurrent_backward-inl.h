@@ -30,7 +30,7 @@ class Backward {
     begin();
     // Not more for more threads: it is the order in which the weights' gradients are summed.
     const std::int64_t rows = std::max(depth(), caches().l2 / 2 / bytes(std::max<std::int64_t>(1, gate_row_)));
-    const std::int64_t per_chunk = rows / std::max<std::int64_t>(1, steps_.batch) + 1;
+    const std::int64_t per_chunk = std::max<std::int64_t>(1, rows / std::max<std::int64_t>(1, steps_.batch));
     for (std::int64_t k1 = steps_.steps; k1 > 0; k1 -= per_chunk) {
       const std::int64_t k0 = std::max<std::int64_t>(0, k1 - per_chunk);
       recur(k0, k1);
@@ -239,8 +239,9 @@ class Backward {
                        o1 = part + 1 == parts ? s_.output() : share(s_.output(), part + 1);
     if (dx_.hr != nullptr && o0 < o1) hr = {dx_.hr, add, s_.hidden, s_.projected, 1, o0, o1};
     auto states = states_before();
-    for (std::int64_t r = first; r < last; r += depth()) {
-      const std::int64_t end = std::min(last, r + depth());
+    const std::int64_t rows = last - first, blocks = (rows + depth() - 1) / depth();
+    for (std::int64_t i = 0; i < blocks; ++i) {
+      const std::int64_t r = first + rows * i / blocks, end = first + rows * (i + 1) / blocks;
       ih.pack(StridedRows<T>{in_.x, s_.input}, r, end);
       hh.pack(states, r, end);
       hr.pack(StridedRows<T>{out_.unprojected, slab_}, r, end);
