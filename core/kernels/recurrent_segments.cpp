@@ -17,12 +17,12 @@ std::int64_t root(std::int64_t x) { return static_cast<std::int64_t>(std::ceil(s
 
 // One segment: its steps, and its part of what has a row for each step of each sequence.
 struct Segment {
-  std::int64_t index, k0;  // which, and its first step in the order of computation
+  std::int64_t k0;  // its first step in the order of computation
   RecurrentSteps steps;
   std::int64_t row;  // its first
 
   Segment(const RecurrentSteps& all, RecurrentSegments segments, std::int64_t i)
-      : index(i), k0(i * segments.every), steps(all.part(k0, std::min(all.steps, k0 + segments.every))),
+      : k0(i * segments.every), steps(all.part(k0, std::min(all.steps, k0 + segments.every))),
         row(all.first(std::min(all.at(k0), all.at(k0 + steps.steps - 1)))) {}
 
   template <class T>
