@@ -10,6 +10,7 @@
 #include <unroll/core/parallel.h>
 
 #include <algorithm>
+#include <limits>
 
 HWY_BEFORE_NAMESPACE();
 namespace unroll::kernels::HWY_NAMESPACE {
@@ -28,39 +29,51 @@ struct Left {
   std::int64_t segments = 1, next = 0;
 };
 
-/// How a tile of C begins: as it is, as zeros, or as a vector that all rows share (as wide as the panel).
+/// C, where a product goes: row m begins at data[m · row], its vector j at data[m · row + j · vector]; of the last
+/// vector there are `last` elements, the others are neither read nor written. The sums begin as C is, as zeros, or as a
+/// vector that all rows share (as wide as the panel).
 template <class T>
-struct Begin {
+struct Into {
+  T* data;
+  std::int64_t row, vector;
   bool add = false;
   const T* bias = nullptr;
+  std::int64_t last = std::numeric_limits<std::int64_t>::max();
+
+  Into from_row(std::int64_t m) const {
+    Into result = *this;
+    result.data += m * row;
+    return result;
+  }
 };
 
-/// C (M, J vectors) = begin + A (M, K) · panel (K, J vectors). Row m of C begins at c[m · row], its vector j at
-/// c[m · row + j · vector].
+/// C (M, J vectors) = begin + A (M, K) · panel (K, J vectors).
 ///
 /// Every element is one sum, in the order of k, whatever M is: a row of a batch has the bits of that row alone.
 template <std::size_t M, std::size_t J, class D, class T = hn::TFromD<D>>
-HWY_INLINE void tile(D d, const Left<T>& a, const T* HWY_RESTRICT panel, T* HWY_RESTRICT c, std::int64_t row,
-                     std::int64_t vector, const Begin<T>& begin) {
+HWY_INLINE void tile(D d, const Left<T>& a, const T* HWY_RESTRICT panel, const Into<T>& c) {
   using V = hn::Vec<D>;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  auto at = [&c](std::size_t m, std::size_t j) {
+    return c.data + static_cast<std::int64_t>(m) * c.row + static_cast<std::int64_t>(j) * c.vector;
+  };
   V sum[M][J];
 #pragma GCC unroll 8
   for (std::size_t j = 0; j < J; ++j) {
-    const auto at = static_cast<std::int64_t>(j);
-    const V first = begin.bias != nullptr ? hn::LoadU(d, begin.bias + at * lanes) : hn::Zero(d);
+    const V first = c.bias != nullptr ? hn::LoadU(d, c.bias + static_cast<std::int64_t>(j) * lanes) : hn::Zero(d);
 #pragma GCC unroll 8
     for (std::size_t m = 0; m < M; ++m)
-      sum[m][j] = begin.add ? hn::LoadU(d, c + static_cast<std::int64_t>(m) * row + at * vector) : first;
+      sum[m][j] = !c.add ? first : j + 1 < J ? hn::LoadU(d, at(m, j)) : load_part(d, at(m, j), c.last);
   }
   const T* from[M];
   for (std::int64_t s = 0; s < a.segments; ++s) {
 #pragma GCC unroll 8
     for (std::size_t m = 0; m < M; ++m) from[m] = a.data + s * a.next + static_cast<std::int64_t>(m) * a.row;
-    for (std::int64_t k = 0, at = 0; k < a.length; ++k, at += a.step, panel += static_cast<std::int64_t>(J) * lanes) {
+    for (std::int64_t k = 0, step = 0; k < a.length;
+         ++k, step += a.step, panel += static_cast<std::int64_t>(J) * lanes) {
       V x[M];
 #pragma GCC unroll 8
-      for (std::size_t m = 0; m < M; ++m) x[m] = hn::Set(d, from[m][at]);
+      for (std::size_t m = 0; m < M; ++m) x[m] = hn::Set(d, from[m][step]);
 #pragma GCC unroll 8
       for (std::size_t j = 0; j < J; ++j) {
         const V b = hn::LoadU(d, panel + static_cast<std::int64_t>(j) * lanes);
@@ -70,41 +83,41 @@ HWY_INLINE void tile(D d, const Left<T>& a, const T* HWY_RESTRICT panel, T* HWY_
     }
   }
 #pragma GCC unroll 8
-  for (std::size_t m = 0; m < M; ++m)
+  for (std::size_t m = 0; m < M; ++m) {
 #pragma GCC unroll 8
-    for (std::size_t j = 0; j < J; ++j)
-      hn::StoreU(sum[m][j], d, c + static_cast<std::int64_t>(m) * row + static_cast<std::int64_t>(j) * vector);
+    for (std::size_t j = 0; j + 1 < J; ++j) hn::StoreU(sum[m][j], d, at(m, j));
+    store_part(sum[m][J - 1], d, at(m, J - 1), c.last);
+  }
 }
 
 template <std::size_t M, class D, class T = hn::TFromD<D>>
-HWY_INLINE void tile_of(D d, std::int64_t vectors, const Left<T>& a, const T* panel, T* c, std::int64_t row,
-                        std::int64_t vector, const Begin<T>& begin) {
+HWY_INLINE void tile_of(D d, std::int64_t vectors, const Left<T>& a, const T* panel, const Into<T>& c) {
   switch (vectors) {
     case 1:
-      return tile<M, 1>(d, a, panel, c, row, vector, begin);
+      return tile<M, 1>(d, a, panel, c);
     case 2:
-      return tile<M, 2>(d, a, panel, c, row, vector, begin);
+      return tile<M, 2>(d, a, panel, c);
     case 3:
-      return tile<M, 3>(d, a, panel, c, row, vector, begin);
+      return tile<M, 3>(d, a, panel, c);
     default:
-      return tile<M, 4>(d, a, panel, c, row, vector, begin);
+      return tile<M, 4>(d, a, panel, c);
   }
 }
 
 /// The same of up to kRows rows and kPanel vectors.
 template <class D, class T = hn::TFromD<D>>
-HWY_NOINLINE void tile_of(D d, std::int64_t rows, std::int64_t vectors, const Left<T>& a, const T* panel, T* c,
-                          std::int64_t row, std::int64_t vector, const Begin<T>& begin) {
+HWY_NOINLINE void tile_of(D d, std::int64_t rows, std::int64_t vectors, const Left<T>& a, const T* panel,
+                          const Into<T>& c) {
   if constexpr (kRows >= 6) {
-    if (rows == 6) return tile_of<6>(d, vectors, a, panel, c, row, vector, begin);
-    if (rows == 5) return tile_of<5>(d, vectors, a, panel, c, row, vector, begin);
-    if (rows == 4) return tile_of<4>(d, vectors, a, panel, c, row, vector, begin);
+    if (rows == 6) return tile_of<6>(d, vectors, a, panel, c);
+    if (rows == 5) return tile_of<5>(d, vectors, a, panel, c);
+    if (rows == 4) return tile_of<4>(d, vectors, a, panel, c);
   }
   if constexpr (kRows >= 3) {
-    if (rows == 3) return tile_of<3>(d, vectors, a, panel, c, row, vector, begin);
-    if (rows == 2) return tile_of<2>(d, vectors, a, panel, c, row, vector, begin);
+    if (rows == 3) return tile_of<3>(d, vectors, a, panel, c);
+    if (rows == 2) return tile_of<2>(d, vectors, a, panel, c);
   }
-  tile_of<1>(d, vectors, a, panel, c, row, vector, begin);
+  tile_of<1>(d, vectors, a, panel, c);
 }
 
 /// Calls f(first, count) for blocks of at most kRows of the rows [begin, end), as even as can be: 16 are 6 + 5 + 5.
@@ -141,14 +154,13 @@ HWY_INLINE void for_depths(const Left<T>& a, std::int64_t depth, F f) {
 /// count) for each block of rows that is complete.
 template <class D, class T = hn::TFromD<D>, class Done>
 HWY_NOINLINE void panel_product(D d, const Left<T>& a, std::int64_t m0, std::int64_t m1, const T* panel,
-                                std::int64_t vectors, T* c, std::int64_t row, std::int64_t vector,
-                                const Begin<T>& begin, Done done) {
+                                std::int64_t vectors, const Into<T>& c, Done done) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t k_all = a.segments * a.length;
   const std::int64_t deep = m1 - m0 <= kRows ? k_all : depth<T>(vectors, lanes);
   if (k_all == 0) {
     for_row_blocks(m0, m1, [&](std::int64_t m, std::int64_t count) {
-      tile_of(d, count, vectors, a, panel, c + m * row, row, vector, begin);
+      tile_of(d, count, vectors, a, panel, c.from_row(m));
       done(m, count);
     });
     return;
@@ -156,13 +168,21 @@ HWY_NOINLINE void panel_product(D d, const Left<T>& a, std::int64_t m0, std::int
   for_depths(a, deep, [&](Left<T> part, std::int64_t k, bool first) {
     const bool last = k + part.segments * part.length == k_all;
     const T* from = part.data;
+    Into<T> to = c;
+    to.add |= !first;
     for_row_blocks(m0, m1, [&](std::int64_t m, std::int64_t count) {
       part.data = from + m * a.row;
-      tile_of(d, count, vectors, part, panel + k * vectors * lanes, c + m * row, row, vector,
-              first ? begin : Begin<T>{.add = true});
+      tile_of(d, count, vectors, part, panel + k * vectors * lanes, to.from_row(m));
       if (last) done(m, count);
     });
   });
+}
+
+/// The same where nobody waits for a block.
+template <class D, class T = hn::TFromD<D>>
+void panel_product(D d, const Left<T>& a, std::int64_t m0, std::int64_t m1, const T* panel, std::int64_t vectors,
+                   const Into<T>& c) {
+  panel_product(d, a, m0, m1, panel, vectors, c, [](std::int64_t, std::int64_t) {});
 }
 
 /// Where row k of a matrix begins; null for a row of zeros.
@@ -194,6 +214,8 @@ HWY_INLINE void pack_transposed(D d, const T* w, std::int64_t row, std::int64_t 
                                 T* HWY_RESTRICT panel, std::int64_t step) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   count = std::min(count, lanes);
+  if (count < lanes)
+    for (std::int64_t k = 0; k < depth; ++k) hn::StoreU(hn::Zero(d), d, panel + k * step);
   std::int64_t lane = 0;
 #if HWY_TARGET != HWY_SCALAR
   constexpr std::int64_t kBlock = 16 / sizeof(T);
@@ -221,8 +243,8 @@ HWY_INLINE void pack_transposed(D d, const T* w, std::int64_t row, std::int64_t 
       for (std::int64_t i = 0; i < kBlock; ++i) to[k * step + i] = from[i * row + k];
   }
 #endif
-  for (; lane < lanes; ++lane)
-    for (std::int64_t k = 0; k < depth; ++k) panel[k * step + lane] = lane < count ? w[lane * row + k] : T{0};
+  for (; lane < count; ++lane)
+    for (std::int64_t k = 0; k < depth; ++k) panel[k * step + lane] = w[lane * row + k];
 }
 
 }  // namespace unroll::kernels::HWY_NAMESPACE

@@ -175,8 +175,7 @@ class Backward {
     const Left<T> a{grads_ + steps_.first(t) * gate_row_ + L::h_slab * slab_, gate_row_, 1, s_.hidden, L::gates, slab_};
     for (std::int64_t p = p0; p < p1; ++p)
       panel_product(D(), a, n0, n1, hh_.data() + p * kPanel * lanes_ * L::gates * s_.hidden, width(s_.output(), p),
-                    dh_.data() + p * kPanel * lanes_, h_row_, lanes_, Begin<T>{.add = kind == RecurrentKind::GRU},
-                    [](std::int64_t, std::int64_t) {});
+                    Into<T>{dh_.data() + p * kPanel * lanes_, h_row_, lanes_, kind == RecurrentKind::GRU});
   }
 
   // The complete dh of a projected state, kept for W_hr's gradient, and behind the projection d(o·tanh c).
@@ -192,8 +191,7 @@ class Backward {
     const Left<T> a{outputs_.data() + row * h_row_, h_row_, 1, s_.projected};
     for (std::int64_t p = p0; p < p1; ++p)
       panel_product(D(), a, n0, n1, hr_.data() + p * kPanel * lanes_ * s_.projected, width(s_.hidden, p),
-                    unprojected_.data() + p * kPanel * lanes_, slab_, lanes_, Begin<T>{},
-                    [](std::int64_t, std::int64_t) {});
+                    Into<T>{unprojected_.data() + p * kPanel * lanes_, slab_, lanes_});
   }
 
   // -- Over a chunk of steps
@@ -230,16 +228,16 @@ class Backward {
     };
     const std::int64_t u0 = share(s_.hidden, part), u1 = part + 1 == parts ? s_.hidden : share(s_.hidden, part + 1);
     WeightGradient<T> ih, hh, hr;
-    if (u0 < u1 && dx_.ih != nullptr) ih = {dx_.ih, add, s_.input, s_.hidden, L::gates, u0, u1};
-    if (u0 < u1 && dx_.hh != nullptr) hh = {dx_.hh, add, s_.output(), s_.hidden, L::gates, u0, u1};
+    if (u0 < u1 && dx_.ih != nullptr) ih = {dx_.ih, s_.input, s_.hidden, u0, u1};
+    if (u0 < u1 && dx_.hh != nullptr) hh = {dx_.hh, s_.output(), s_.hidden, u0, u1};
     PackedColumns<T> columns;
     const bool pack = vectors(s_.input) + vectors(s_.output()) > 3 * kPanel;
     BiasGradient<T> bias(u0 < u1 && (dx_.bias_ih || dx_.bias_hh) ? s_.slabs() : 0, u0, u1);
     const std::int64_t o0 = share(s_.output(), part),
                        o1 = part + 1 == parts ? s_.output() : share(s_.output(), part + 1);
-    if (dx_.hr != nullptr && o0 < o1) hr = {dx_.hr, add, s_.hidden, s_.projected, 1, o0, o1};
+    if (dx_.hr != nullptr && o0 < o1) hr = {dx_.hr, s_.hidden, s_.projected, o0, o1};
     auto states = states_before();
-    const std::int64_t rows = last - first, blocks = (rows + depth() - 1) / depth();
+    const std::int64_t rows = last - first, blocks = std::max<std::int64_t>(1, (rows + depth() - 1) / depth());
     for (std::int64_t i = 0; i < blocks; ++i) {
       const std::int64_t r = first + rows * i / blocks, end = first + rows * (i + 1) / blocks;
       ih.pack(StridedRows<T>{in_.x, s_.input}, r, end);
@@ -249,18 +247,15 @@ class Backward {
       for (std::int64_t slab = 0; slab < s_.slabs(); ++slab) {
         const std::int64_t of_x = slab - L::x_slab, of_h = slab - L::h_slab;
         columns.take(grads + slab * slab_ + u0, gate_row_, end - r, u1 - u0, pack);
-        if (of_x >= 0 && of_x < L::gates) ih.add(columns, L::x_order[of_x]);
-        if (of_h >= 0 && of_h < L::gates) hh.add(columns, L::h_order[of_h]);
+        if (of_x >= 0 && of_x < L::gates) ih.sum(columns, L::x_order[of_x], add || i > 0);
+        if (of_h >= 0 && of_h < L::gates) hh.sum(columns, L::h_order[of_h], add || i > 0);
       }
       if (dx_.hr != nullptr) {
         columns.take(outputs_.data() + r * h_row_ + o0, h_row_, end - r, o1 - o0, pack);
-        hr.add(columns, 0);
+        hr.sum(columns, 0, add || i > 0);
       }
       bias.add(grads, gate_row_, slab_, end - r);
     }
-    ih.finish();
-    hh.finish();
-    hr.finish();
     for (std::int64_t g = 0; g < L::gates; ++g) {
       bias.give(L::x_slab + g, dx_.bias_ih != nullptr ? dx_.bias_ih + L::x_order[g] * s_.hidden : nullptr, add);
       bias.give(L::h_slab + g, dx_.bias_hh != nullptr ? dx_.bias_hh + L::h_order[g] * s_.hidden : nullptr, add);
@@ -274,25 +269,16 @@ class Backward {
     const Left<T> a{grads_ + L::x_slab * slab_, gate_row_, 1, s_.hidden, L::gates, slab_};
     parallel(plan_.all_parts, [&](std::int64_t part) {
       FlushDenormals flush;
-      const Scratch<T> block(kBlock * kPanel * lanes_);
       const std::int64_t end = first + rows * (part + 1) / plan_.all_parts;
       for (std::int64_t r = first + rows * part / plan_.all_parts; r < end; r += kBlock)
         for (std::int64_t p = 0; p < panels; ++p) {
-          const std::int64_t at = p * kPanel * lanes_, wide = width(s_.input, p) * lanes_,
-                             stop = std::min(end, r + kBlock);
-          const T* panel = ih_.data() + at * L::gates * s_.hidden;
-          if (at + wide <= s_.input) {
-            panel_product(D(), a, r, stop, panel, wide / lanes_, dx_.x + at, s_.input, lanes_,
-                          Begin<T>{.add = dx_.x_add}, [](std::int64_t, std::int64_t) {});
-            continue;
-          }
-          panel_product(D(), a, r, stop, panel, wide / lanes_, block.data() - r * wide, wide, lanes_, Begin<T>{},
-                        [](std::int64_t, std::int64_t) {});
-          for (std::int64_t i = r; i < stop; ++i)
-            for (std::int64_t j = at; j < s_.input; ++j) {
-              T& to = dx_.x[i * s_.input + j];
-              to = block.data()[(i - r) * wide + j - at] + (dx_.x_add ? to : T{0});
-            }
+          const std::int64_t at = p * kPanel * lanes_, wide = width(s_.input, p);
+          panel_product(D(), a, r, std::min(end, r + kBlock), ih_.data() + at * L::gates * s_.hidden, wide,
+                        Into<T>{.data = dx_.x + at,
+                                .row = s_.input,
+                                .vector = lanes_,
+                                .add = dx_.x_add,
+                                .last = s_.input - at - (wide - 1) * lanes_});
         }
     });
   }

@@ -138,9 +138,10 @@ class Forward {
     const Left<T> a{in_.x, s_.input, 1, s_.input};
     for (std::int64_t u = 0; u < groups_; ++u)
       panel_product(D(), a, first, last, ih_.data() + u * kUnits * L::gates * lanes_ * s_.input, group_vectors(u),
-                    gates_ + L::x_slab * slab_ + u * kUnits * lanes_, gate_row_, group_stride(),
-                    Begin<T>{.bias = bias_.data() != nullptr ? bias_.data() + u * kUnits * L::gates * lanes_ : nullptr},
-                    [](std::int64_t, std::int64_t) {});
+                    Into<T>{.data = gates_ + L::x_slab * slab_ + u * kUnits * lanes_,
+                            .row = gate_row_,
+                            .vector = group_stride(),
+                            .bias = bias_.data() != nullptr ? bias_.data() + u * kUnits * L::gates * lanes_ : nullptr});
     if (kind == RecurrentKind::GRU)
       for (std::int64_t r = first; r < last; ++r)
         for (std::int64_t h = 0; h < unit_vectors_ * lanes_; h += lanes_)
@@ -152,8 +153,7 @@ class Forward {
   template <class Done>
   void product_with_h(const Left<T>& h, std::int64_t n0, std::int64_t n1, std::int64_t u, T* gates, Done done) const {
     panel_product(D(), h, n0, n1, hh_.data() + u * kUnits * L::gates * lanes_ * s_.output(), group_vectors(u),
-                  gates + L::h_slab * slab_ + u * kUnits * lanes_, gate_row_, group_stride(), Begin<T>{.add = true},
-                  done);
+                  Into<T>{gates + L::h_slab * slab_ + u * kUnits * lanes_, gate_row_, group_stride(), true}, done);
   }
 
   // Calls f(first, last, states, row) for all rows, with those together whose states lie together: rows [first, last)
@@ -309,7 +309,7 @@ class Forward {
     const Left<T> a{unprojected(row, 0), slab_, 1, s_.hidden};
     for (std::int64_t p = p0; p < p1; ++p) {
       const std::int64_t at = p * kPanel * lanes_, width = std::min(kPanel, out_vectors_ - p * kPanel);
-      panel_product(D(), a, n0, n1, hr_.data() + at * s_.hidden, width, after(k) + at, h_row_, lanes_, Begin<T>{},
+      panel_product(D(), a, n0, n1, hr_.data() + at * s_.hidden, width, Into<T>{after(k) + at, h_row_, lanes_},
                     [&](std::int64_t first, std::int64_t count) {
                       for (std::int64_t n = first; n < first + count; ++n)
                         std::copy_n(after(k) + n * h_row_ + at, std::min(width * lanes_, s_.projected - at),

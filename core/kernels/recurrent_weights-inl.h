@@ -55,7 +55,7 @@ class PackedColumns {
   Scratch<T> data_;
 };
 
-/// dW = dGᵀ B, or dW += dGᵀ B, for rows [m0, m1) of each of `blocks` blocks of rows of W: W (blocks · height, columns),
+/// dW = dGᵀ B, or dW += dGᵀ B, for rows [m0, m1) of each block of `height` rows of W: W (blocks · height, columns),
 /// B (R, columns). Without W it does nothing.
 template <class T>
 class WeightGradient {
@@ -63,16 +63,9 @@ class WeightGradient {
 
  public:
   WeightGradient() = default;
-  WeightGradient(T* w, bool add, std::int64_t columns, std::int64_t height, std::int64_t blocks, std::int64_t m0,
-                 std::int64_t m1)
-      : w_(w), add_(add), columns_(columns), height_(height), blocks_(blocks), m0_(m0), m1_(m1),
-        lanes_(static_cast<std::int64_t>(hn::Lanes(D()))), vectors_((columns + lanes_ - 1) / lanes_),
-        direct_(columns / (kPanel * lanes_)) {
-    // The last panel is wider than what is left of W: it is summed apart.
-    const std::int64_t rest = vectors_ - direct_ * kPanel;
-    if (rest > 0) rest_ = Scratch<T>(blocks * (m1 - m0) * rest * lanes_);
-    if (add) begun_ = (1u << blocks) - 1, rest_.zero();
-  }
+  WeightGradient(T* w, std::int64_t columns, std::int64_t height, std::int64_t m0, std::int64_t m1)
+      : w_(w), columns_(columns), height_(height), m0_(m0), m1_(m1), lanes_(static_cast<std::int64_t>(hn::Lanes(D()))),
+        vectors_((columns + lanes_ - 1) / lanes_) {}
 
   /// Takes rows [r0, r1) of B.
   template <class Rows>
@@ -83,50 +76,58 @@ class WeightGradient {
     for (std::int64_t r = r0; r < r1; ++r) {
       const T* from = row(r);
       for (std::int64_t v = 0; v < vectors_; ++v) {
-        const std::int64_t p = v / kPanel, wide = std::min(kPanel, vectors_ - p * kPanel), at = v * lanes_;
+        const std::int64_t p = v / kPanel, wide = width(p), at = v * lanes_;
         hn::StoreU(from == nullptr ? hn::Zero(D()) : load_part(D(), from + at, columns_ - at), D(),
                    panels_.data() + p * kPanel * lanes_ * deep + ((r - r0) * wide + v % kPanel) * lanes_);
       }
     }
   }
 
-  /// Adds what these rows bring to a block; `grads` are the block's columns [m0, m1) of theirs.
-  void add(const PackedColumns<T>& grads, std::int64_t block) {
+  /// What these rows bring to a block; `grads` are the block's columns [m0, m1) of theirs.
+  void sum(const PackedColumns<T>& grads, std::int64_t block, bool add) const {
     if (w_ == nullptr) return;
     const std::int64_t deep = grads.deep();
+    if (deep == 1) return outer_product(grads.block(0, 1).data, block, add);
     for (std::int64_t p = 0; p * kPanel < vectors_; ++p) {
-      const std::int64_t wide = std::min(kPanel, vectors_ - p * kPanel);
-      const bool direct = p < direct_;
-      T* c = direct ? w_ + (block * height_ + m0_) * columns_ + p * kPanel * lanes_
-                    : rest_.data() + block * (m1_ - m0_) * wide * lanes_;
-      const std::int64_t c_row = direct ? columns_ : wide * lanes_;
+      const std::int64_t wide = width(p), at = p * kPanel * lanes_;
+      const Into<T> c{.data = w_ + (block * height_ + m0_) * columns_ + at,
+                      .row = columns_,
+                      .vector = lanes_,
+                      .add = add,
+                      .last = columns_ - at - (wide - 1) * lanes_};
       for_row_blocks(0, m1_ - m0_, [&](std::int64_t m, std::int64_t count) {
-        tile_of(D(), count, wide, grads.block(m, count), panels_.data() + p * kPanel * lanes_ * deep, c + m * c_row,
-                c_row, lanes_, Begin<T>{.add = (begun_ >> block & 1) != 0});
+        tile_of(D(), count, wide, grads.block(m, count), panels_.data() + at * deep, c.from_row(m));
       });
     }
-    begun_ |= 1u << block;
-  }
-
-  void finish() {
-    if (w_ == nullptr) return;
-    for (std::int64_t g = 0; begun_ == 0 && g < blocks_; ++g)  // there was no row at all
-      std::fill_n(w_ + (g * height_ + m0_) * columns_, (m1_ - m0_) * columns_, T{0});
-    if (begun_ == 0) return;
-    const std::int64_t at = direct_ * kPanel * lanes_, wide = vectors_ * lanes_ - at;
-    for (std::int64_t g = 0; wide > 0 && g < blocks_; ++g)
-      for (std::int64_t m = 0; m < m1_ - m0_; ++m)
-        give(rest_.data() + (g * (m1_ - m0_) + m) * wide, columns_ - at, w_ + (g * height_ + m0_ + m) * columns_ + at,
-             add_);
   }
 
  private:
+  // Of one row, as of a cell that is called with one sequence: tiles would take longer to begin than to sum.
+  void outer_product(const T* grads, std::int64_t block, bool add) const {
+    T* to = w_ + (block * height_ + m0_) * columns_;
+    for (std::int64_t m = 0; m < m1_ - m0_; ++m, to += columns_)
+      multiple(D(), grads[m], panels_.data(), columns_, to, add);
+  }
+
+  // to = g · row, or to += g · row. What a vector is too wide for takes narrower ones: after a masked store to the end
+  // of one row, a load of the next one would wait.
+  template <class V>
+  HWY_INLINE void multiple(V d, T g, const T* row, std::int64_t n, T* to, bool add) const {
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+    std::int64_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+      const auto before = add ? hn::LoadU(d, to + i) : hn::Zero(d);
+      hn::StoreU(hn::MulAdd(hn::Set(d, g), hn::LoadU(d, row + i), before), d, to + i);
+    }
+    if constexpr (hn::MaxLanes(V()) > 1)
+      if (i < n) multiple(hn::Half<V>(), g, row + i, n - i, to + i, add);
+  }
+
+  std::int64_t width(std::int64_t p) const { return std::min(kPanel, vectors_ - p * kPanel); }
+
   T* w_ = nullptr;
-  bool add_ = false;
-  std::int64_t columns_ = 0, height_ = 0, blocks_ = 0, m0_ = 0, m1_ = 0, lanes_ = 0, vectors_ = 0, direct_ = 0;
-  std::int64_t capacity_ = 0;
-  unsigned begun_ = 0;  // a bit a block
-  Scratch<T> rest_, panels_;
+  std::int64_t columns_ = 0, height_ = 0, m0_ = 0, m1_ = 0, lanes_ = 0, vectors_ = 0, capacity_ = 0;
+  Scratch<T> panels_;
 };
 
 /// Sums of the gates' gradients over all rows, in the units [u0, u1) of each slab.

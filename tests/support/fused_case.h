@@ -129,6 +129,7 @@ inline bool same_bits(const Tensors& a, const Tensors& b) {
 // Sizes around those of vectors, tiles and panels, and of nothing.
 inline const Case kCases[] = {{},
                               {.t = 1, .n = 1, .i = 1, .h = 1},
+                              {.t = 1, .n = 1, .i = 23, .h = 20},
                               {.t = 4, .n = 1, .i = 8, .h = 8, .states = false},
                               {.t = 2, .n = 7, .i = 5, .h = 17},
                               {.t = 3, .n = 13, .i = 16, .h = 16, .states = false},
