@@ -144,7 +144,7 @@ class Pass {
       node.backward(flow);
     }
     for (std::size_t i = 0; i < flow.grad_in.size(); ++i)
-      if (std::string at = needs_[i] ? detail::find_nan(flow.grad_in[i]) : std::string(); !at.empty())
+      if (std::string at = sums_[i] != nullptr ? detail::find_nan(flow.grad_in[i]) : std::string(); !at.empty())
         detail::fail<GradError>("{}: its gradient function gave input {} a NaN at {}; {}", node.name(), i, at,
                                 origin(node));
   }
@@ -159,16 +159,17 @@ class Pass {
     auto inputs = node.inputs();
     const std::uint32_t* targets = plan_.targets(visit);
     grad_in_.resize(inputs.size());
-    needs_.resize(inputs.size());
-    for (std::size_t i = 0; i < inputs.size(); ++i) needs_[i] = targets[i] != Plan::kNowhere;
-    const detail::GradFlow flow{grad_out, grad_in_, needs_, !keep_graph_};
+    sums_.resize(inputs.size());
+    for (std::size_t i = 0; i < inputs.size(); ++i)
+      sums_[i] = targets[i] != Plan::kNowhere ? &sum_at(targets[i]) : nullptr;
+    const detail::GradFlow flow{grad_out, grad_in_, sums_, !keep_graph_};
     if (anomaly_) [[unlikely]]
       run_watched(node, flow);
     else
       node.backward(flow);
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       Tensor g = std::move(grad_in_[i]);  // none is left for the next node
-      if (needs_[i] && g.defined()) accumulate(sum_at(targets[i]), fit(node, i, *inputs[i], std::move(g)));
+      if (sums_[i] != nullptr && g.defined()) accumulate(*sums_[i], fit(node, i, *inputs[i], std::move(g)));
     }
     if (!keep_graph_) node.free();
   }
@@ -196,7 +197,7 @@ class Pass {
   Vector<Tensor> grads_;    // of all nodes' outputs
   Vector<Tensor> results_;  // gradients that were asked for
   Vector<Tensor> grad_in_;  // of the running node
-  Vector<std::uint8_t> needs_;
+  Vector<Tensor*> sums_;    // where they go
 };
 
 void check_outputs(const char* op, TensorList outputs, TensorList gradients) {

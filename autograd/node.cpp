@@ -1,4 +1,5 @@
 #include <unroll/autograd/anomaly.h>
+#include <unroll/autograd/detail/sole_owner.h>
 #include <unroll/autograd/grad_mode.h>
 #include <unroll/autograd/node.h>
 #include <unroll/core/view.h>
@@ -76,27 +77,40 @@ void set_history(const Tensor& y, Ref<detail::GradSlot> slot, Ref<Node> node, st
 }
 }  // namespace
 
-const Tensor& Saved::operator[](std::size_t i) const {
+const detail::Elements* Saved::elements(std::size_t i) const {
   const detail::SavedTensor& saved = saved_[i];
-  Tensor& x = unpacked_[i];
-  if (!saved.elements) return x;
+  if (!saved.elements) return nullptr;
   const detail::Elements& e = *saved.elements;
   check<GradError>(e.storage->version == saved.version,
                    "{}: a tensor of shape {} that backward needs was modified in place by {}: it is at version {}, "
                    "version {} was saved; "
                    "write a new tensor instead",
                    node_.name(), e.shape, e.storage->last_write, e.storage->version, saved.version);
+  return &e;
+}
+
+const Tensor& Saved::operator[](std::size_t i) const {
+  const detail::SavedTensor& saved = saved_[i];
+  Tensor& x = unpacked_[i];
+  if (elements(i) == nullptr) return x;
   if (!x.defined() && !saved.is_output()) x = detail::handle_of(*saved.elements);
   if (!x.defined()) {
     // Who frees the node is alone with it, so the tensor may be the one that was.
     if (last_) x = detail::new_handle_of(*saved.elements);
-    if (!x.defined()) x = detail::new_tensor(e);
+    if (!x.defined()) x = detail::new_tensor(*saved.elements);
     x.body().grad_slot = saved.is_input() ? node_.inputs()[static_cast<std::size_t>(~saved.place)] : saved.history;
   }
   if (saved.is_output() && GradMode::enabled() && !x.grad_slot())
     set_history(x, Ref<detail::GradSlot>::adopt(new detail::GradSlot(x)), Ref<Node>(&node_),
                 static_cast<std::uint32_t>(saved.place));
   return x;
+}
+
+Tensor Saved::take_sum(std::size_t input) const {
+  Tensor& sum = *sums_[input];
+  // AnomalyMode looks at what each node brings by itself.
+  if (!sum.defined() || GradMode::enabled() || AnomalyMode::enabled() || !detail::sole_owner(sum)) return {};
+  return std::move(sum);
 }
 
 namespace detail {

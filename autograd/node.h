@@ -53,10 +53,10 @@ struct SavedTensor {
 
 /// What one run of Node::backward reads and writes.
 struct GradFlow {
-  std::span<const Tensor> grad_out;     // one an output; undefined where no gradient arrived
-  std::span<Tensor> grad_in;            // one an input; left undefined means zero
-  std::span<const std::uint8_t> needs;  // whether that input's gradient is wanted
-  bool last = false;                    // whether the node is freed afterwards
+  std::span<const Tensor> grad_out;  // one an output; undefined where no gradient arrived
+  std::span<Tensor> grad_in;         // one an input; left undefined means zero
+  std::span<Tensor* const> sums;     // where this pass sums that input's gradient; null if it is not wanted
+  bool last = false;                 // whether the node is freed afterwards
 };
 }  // namespace detail
 
@@ -65,12 +65,18 @@ struct GradFlow {
 class Saved {
  public:
   Saved(Node& node, std::span<const detail::SavedTensor> saved, Tensor* unpacked, const detail::GradFlow& flow)
-      : node_(node), saved_(saved), unpacked_(unpacked), needs_(flow.needs), last_(flow.last) {}
+      : node_(node), saved_(saved), unpacked_(unpacked), sums_(flow.sums), last_(flow.last) {}
   /// Raises GradError when the tensor was written in place since it was saved. Good until the gradient function
   /// returns.
   const Tensor& operator[](std::size_t i) const;
+  /// The same for a kernel that reads numbers and needs no tensor: null for an undefined one.
+  const detail::Elements* elements(std::size_t i) const;
   std::size_t size() const noexcept { return saved_.size(); }
-  bool needs(std::size_t input) const { return needs_[input] != 0; }
+  bool needs(std::size_t input) const { return sums_[input] != nullptr; }
+  /// What others have brought of a needed gradient up to now, if it may be overwritten: who takes it adds to it and
+  /// returns the sum. Undefined where there is nothing yet, or somebody else sees it. Spares a weight that is read at
+  /// every step a new tensor a step.
+  Tensor take_sum(std::size_t input) const;
   /// Whether nobody reads what is saved after this time, so that a kernel may write to what only it has seen.
   bool last() const noexcept { return last_; }
 
@@ -78,7 +84,7 @@ class Saved {
   Node& node_;
   std::span<const detail::SavedTensor> saved_;
   Tensor* unpacked_;  // tensors again; here, not in the node, which would own itself
-  std::span<const std::uint8_t> needs_;
+  std::span<Tensor* const> sums_;
   bool last_;
 };
 

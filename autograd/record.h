@@ -52,7 +52,9 @@ class OpNode final : public Node {
  private:
   template <std::size_t... I>
   void run(const GradFlow& flow, const Saved& saved, std::index_sequence<I...>) {
-    ((flow.needs[I] ? void(flow.grad_in[I] = call(std::get<I>(gradients_), flow.grad_out[0], saved)) : void()), ...);
+    ((flow.sums[I] != nullptr ? void(flow.grad_in[I] = call(std::get<I>(gradients_), flow.grad_out[0], saved))
+                              : void()),
+     ...);
   }
   template <class F>
   static Tensor call(const F& f, const Tensor& g, const Saved& saved) {

@@ -2,6 +2,7 @@
 #include <unroll/autograd/ops/shape.h>
 #include <unroll/core/kernels/copy.h>
 #include <unroll/core/kernels/recurrent_segments.h>
+#include <unroll/core/kernels/scratch.h>
 #include <unroll/nn/fused_layer.h>
 
 #include <algorithm>
@@ -84,26 +85,31 @@ template <class T>
 T* data(const Tensor& x) {
   return x.defined() ? x.data<T>() : nullptr;
 }
-
-// `in` begins with the direction's first input.
-template <class T, class At>
-kernels::RecurrentInputs<T> inputs_of(const Tensor& x, At in) {
-  return {data<T>(x),       data<T>(in(kH)),      data<T>(in(kC)),      data<T>(in(kIh)),
-          data<T>(in(kHh)), data<T>(in(kBiasIh)), data<T>(in(kBiasHh)), data<T>(in(kHr))};
+template <class T>
+T* data(const unroll::detail::Elements* x) {
+  return x != nullptr ? static_cast<T*>(x->storage->data()) + x->offset : nullptr;
 }
 
 template <class T>
-kernels::RecurrentOutputs<T> outputs_of(const Layer& layer, std::size_t direction, const Tensor& y,
-                                        std::span<const Tensor> work) {
+using Work = std::array<T*, kWorkspaces>;
+
+// `in` is where each of the direction's inputs lies.
+template <class T, class At>
+kernels::RecurrentInputs<T> inputs_of(const T* x, At in) {
+  return {x, in(kH), in(kC), in(kIh), in(kHh), in(kBiasIh), in(kBiasHh), in(kHr)};
+}
+
+template <class T>
+kernels::RecurrentOutputs<T> outputs_of(const Layer& layer, std::size_t direction, T* y, const Work<T>& work) {
   const std::int64_t width = layer.sizes.output();
   const bool checkpoints = layer.memory == Memory::Checkpoint;  // are what `work` holds
-  return {y.defined() ? y.data<T>() + static_cast<std::int64_t>(direction) * width : nullptr,
+  return {y != nullptr ? y + static_cast<std::int64_t>(direction) * width : nullptr,
           static_cast<std::int64_t>(layer.directions) * width,
           nullptr,
           nullptr,
-          checkpoints ? nullptr : data<T>(work[0]),
-          checkpoints ? nullptr : data<T>(work[1]),
-          checkpoints ? nullptr : data<T>(work[2])};
+          checkpoints ? nullptr : work[0],
+          checkpoints ? nullptr : work[1],
+          checkpoints ? nullptr : work[2]};
 }
 
 // What one direction's backward reads beside inputs and output: gates, cells and unprojected outputs, or what it
@@ -126,49 +132,69 @@ std::array<Tensor, kWorkspaces> workspace(const Layer& layer, DType dtype) {
 }
 
 template <class T>
-kernels::RecurrentCheckpoints<T> checkpoints_of(const Layer& layer, std::span<const Tensor> work) {
+kernels::RecurrentCheckpoints<T> checkpoints_of(const Layer& layer, const Work<T>& work) {
   if (layer.memory != Memory::Checkpoint) return {};
-  return {data<T>(work[0]), data<T>(work[1])};
+  return {work[0], work[1]};
+}
+
+// Of undefined value, like what was saved.
+Tensor like(const unroll::detail::Elements* x) { return unroll::detail::new_like(*x, x->dtype); }
+
+// Makes room for the gradients of a direction's weights, of which the first is input number `first`. Those of a cell in
+// a loop have most of their steps already, which the kernels then add to: returns whether they do.
+bool prepare_weights(const Saved& s, std::span<Tensor> dw, std::size_t first) {
+  bool add = false;
+  for (std::size_t i = 0; i < dw.size(); ++i)
+    if (s.needs(first + i)) add |= (dw[i] = s.take_sum(first + i)).defined();
+  for (std::size_t i = 0; i < dw.size(); ++i)
+    if (s.needs(first + i) && !dw[i].defined()) dw[i] = add ? zeros_like(s[first + i]) : like(s.elements(first + i));
+  return add;
 }
 
 void backward(const Layer& layer, Gradients g, const Saved& s, std::span<Tensor> dx) {
   const std::size_t first_work = 1 + kInputs * layer.directions, y_at = first_work + kWorkspaces * layer.directions;
-  for (std::size_t i = 0; i < dx.size(); ++i)
-    if (s.needs(i)) dx[i] = empty_like(s[i]);
+  bool add_x = false;
+  if (s.needs(0)) {
+    dx[0] = s.take_sum(0);
+    add_x = dx[0].defined();
+    if (!add_x) dx[0] = like(s.elements(0));
+  }
   const Tensor dy = contiguous(g[0]);
-  dispatch_float("backward", s[0].dtype(), [&]<class T>() {
+  dispatch_float("backward", s.elements(0)->dtype, [&]<class T>() {
+    auto saved = [&s](std::size_t i) { return data<T>(s.elements(i)); };
     for (std::size_t d = 0; d < layer.directions; ++d) {
       const std::size_t base = 1 + kInputs * d;
       const Tensor dh_n = layer.single ? Tensor() : contiguous(g[layer.h_at(d)]),
                    dc_n = layer.has_cells() ? contiguous(g[layer.c_at(d)]) : Tensor();
       if (!dy.defined() && !dh_n.defined() && !dc_n.defined()) {  // only the other direction was used
-        for (std::size_t i = 0; i < kInputs; ++i)
-          if (s.needs(base + i)) dx[base + i] = Tensor();
-        if (d == 0 && layer.directions == 2 && s.needs(0)) dx[0].zero_();
+        if (d == 0 && layer.directions == 2 && s.needs(0) && !add_x) dx[0].zero_();
         continue;
       }
-      const std::array<Tensor, kWorkspaces> work{s[first_work + kWorkspaces * d], s[first_work + kWorkspaces * d + 1],
-                                                 s[first_work + kWorkspaces * d + 2]};
-      const auto out = outputs_of<T>(layer, d, s[y_at], work);
-      const auto in = inputs_of<T>(s[0], [&](std::size_t i) -> const Tensor& { return s[base + i]; });
+      const std::size_t work_at = first_work + kWorkspaces * d;
+      const Work<T> work{saved(work_at), saved(work_at + 1), saved(work_at + 2)};
+      const auto out = outputs_of<T>(layer, d, saved(y_at), work);
+      const auto in = inputs_of<T>(saved(0), [&](std::size_t i) { return saved(base + i); });
       const kernels::RecurrentCotangents<T> of_outputs{
           dy.defined() ? dy.data<T>() + static_cast<std::int64_t>(d) * layer.sizes.output() : nullptr, out.y_row,
           data<T>(dh_n), data<T>(dc_n)};
+      for (std::size_t i = base; i < base + kIh; ++i)
+        if (s.needs(i)) dx[i] = like(s.elements(i));
+      const bool add = prepare_weights(s, dx.subspan(base + kIh, kInputs - kIh), base + kIh);
       auto to = [&](std::size_t i) { return data<T>(dx[base + i]); };
-      const kernels::RecurrentGradients<T> of_inputs{data<T>(dx[0]), d == 1,      to(kH),      to(kC), to(kIh),
-                                                     to(kHh),        to(kBiasIh), to(kBiasHh), to(kHr)};
+      const kernels::RecurrentGradients<T> of_inputs{data<T>(dx[0]), add_x || d == 1, to(kH),      to(kC),  to(kIh),
+                                                     to(kHh),        to(kBiasIh),     to(kBiasHh), to(kHr), add};
       if (layer.memory != Memory::KeepGates) {
         kernels::recurrent_backward_in_segments(layer.sizes, layer.of(d), in, out, layer.segments(),
                                                 checkpoints_of<T>(layer, work), of_outputs, of_inputs);
         continue;
       }
       // The gates' gradients take the gates' places, unless somebody will come and read these again.
-      const Tensor grads = work[0].defined() && s.last()
-                               ? work[0]
-                               : empty({layer.of(d).all(), kernels::gate_row<T>(layer.sizes)}, s[0].dtype());
+      const bool in_place = work[0] != nullptr && s.last();
+      const kernels::Scratch<T> apart(in_place ? 0 : layer.of(d).all() * kernels::gate_row<T>(layer.sizes));
       // Should memory run out on the way, a second attempt must not take what is there now for gates.
-      if (grads.is_same(work[0])) kernels::wrote(grads, "a backward that failed");
-      kernels::recurrent_backward(layer.sizes, layer.of(d), in, out, grads.template data<T>(), of_outputs, of_inputs);
+      if (in_place) kernels::wrote(s[work_at], "a backward that failed");
+      kernels::recurrent_backward(layer.sizes, layer.of(d), in, out, in_place ? work[0] : apart.data(), of_outputs,
+                                  of_inputs);
     }
   });
 }
@@ -207,15 +233,16 @@ FusedResult fused_layer(const char* op, FusedKind kind, Memory memory, const Ste
     for (std::size_t d = 0; d < directions.size(); ++d) {
       const std::span<Tensor, kWorkspaces> mine(&work[kWorkspaces * d], kWorkspaces);
       if (records) std::ranges::move(workspace<T>(layer, x.dtype()), mine.begin());
-      auto out = outputs_of<T>(layer, d, outputs[0], mine);
+      const Work<T> held{data<T>(mine[0]), data<T>(mine[1]), data<T>(mine[2])};
+      auto out = outputs_of<T>(layer, d, data<T>(outputs[0]), held);
       if (!layer.single) result.h[d] = outputs[layer.h_at(d)] = state(layer.sizes.output());
       if (layer.has_cells()) result.c[d] = outputs[layer.c_at(d)] = state(layer.sizes.hidden);
       out.h_n = data<T>(result.h[d]), out.c_n = data<T>(result.c[d]);
       const std::size_t base = 1 + kInputs * d;
-      const auto in = inputs_of<T>(inputs[0], [&](std::size_t i) -> const Tensor& { return inputs[base + i]; });
+      const auto in = inputs_of<T>(data<T>(inputs[0]), [&](std::size_t i) { return data<T>(inputs[base + i]); });
       if (records && memory == Memory::Checkpoint)
         kernels::recurrent_forward_in_segments(layer.sizes, layer.of(d), in, out, layer.segments(),
-                                               checkpoints_of<T>(layer, mine));
+                                               checkpoints_of<T>(layer, held));
       else
         kernels::recurrent_forward(layer.sizes, layer.of(d), in, out);
     }

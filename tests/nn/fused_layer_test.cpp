@@ -1,4 +1,8 @@
+#include <unroll/autograd/anomaly.h>
 #include <unroll/autograd/gradcheck.h>
+#include <unroll/autograd/ops/arithmetic.h>
+#include <unroll/autograd/ops/reduce.h>
+#include <unroll/autograd/ops/shape.h>
 #include <unroll/core/parallel.h>
 
 #include <cmath>
@@ -107,6 +111,44 @@ TEST_CASE("fused layers: the graph can be kept, and differentiated again") {
     CHECK(same_bits(grad({loss}, s.tensors), first));
     CHECK_THROWS_AS(grad({loss}, s.tensors), GradError);
   }
+}
+
+TEST_CASE_TEMPLATE("fused cells: the weights' gradients add up over the steps of a loop", Cell, nn::LSTMCell,
+                   nn::GRUCell, nn::RNNCell) {
+  for (std::int64_t n : {1, 3})
+    for (bool tied : {false, true}) {
+      Cell cell(6, 6, {.dtype = kDouble});
+      if (tied) cell.weight_hh = cell.weight_ih;
+      const Tensor x = randn({4, n, 6}, kDouble).requires_grad_();
+      Tensors leaves{x, cell.weight_ih, cell.bias_ih, cell.bias_hh};
+      if (!tied) leaves.push_back(cell.weight_hh);
+      // The penalty reads one weight beside the cell: its sum is begun when those of the others are not.
+      auto loss = [&] {
+        typename Cell::State state;
+        Tensor sum_of_steps = sum(cell.weight_ih * cell.weight_ih);
+        for (const Tensor& step : unbind(x)) {
+          state = cell(step * select(cell.bias_ih, 0, 0), state);
+          sum_of_steps = sum_of_steps + sum(nn::output_of(state) * step);
+        }
+        return sum_of_steps + sum(x);
+      };
+      auto gradients = [&](bool fused, bool anomaly) {
+        FusedMode mode(fused);
+        const Tensor y = loss();
+        AnomalyMode watch(anomaly);
+        return grad({y}, leaves);
+      };
+      const Tensors right = gradients(false, false);
+      CHECK(distance(gradients(true, false), right) < 1e-13);
+      CHECK(distance(gradients(true, true), right) < 1e-13);
+      const Tensor y = loss();
+      const Tensors first = grad({y}, leaves, {.retain_graph = true});
+      CHECK(distance(grad({y}, leaves), first) == 0);
+      for (const Tensor& leaf : leaves) leaf.set_grad({});
+      loss().backward();
+      loss().backward();  // adds to what .grad holds
+      for (std::size_t k = 0; k < leaves.size(); ++k) CHECK(distance({leaves[k].grad()}, {2 * first[k]}) < 1e-13);
+    }
 }
 
 TEST_CASE("fused layers: gradcheck of first and second order") {

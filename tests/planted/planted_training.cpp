@@ -80,11 +80,13 @@ void planted_backward(const Tensor& loss, bool retain_graph) {
     const std::span<const Ref<GradSlot>> inputs = node->inputs();
     Tensors out(node->outputs()), in(inputs.size());
     for (std::uint32_t j = 0; j < node->outputs(); ++j) out[j] = of_output[{node.get(), j}];
-    std::vector<std::uint8_t> needs;
-    for (const Ref<GradSlot>& slot : inputs) needs.push_back(slot && (slot->grad_fn || slot->requires_grad));
-    node->backward({out, in, needs});
+    Tensor nothing_yet;
+    std::vector<Tensor*> sums;
+    for (const Ref<GradSlot>& slot : inputs)
+      sums.push_back(slot && (slot->grad_fn || slot->requires_grad) ? &nothing_yet : nullptr);
+    node->backward({out, in, sums});
     for (std::size_t i = 0; i < in.size(); ++i)
-      if (needs[i] && in[i].defined()) arrive(*inputs[i], sum_to(in[i], inputs[i]->shape));
+      if (sums[i] && in[i].defined()) arrive(*inputs[i], sum_to(in[i], inputs[i]->shape));
     if (!retain_graph || bug(70)) node->free();
   }
   for (auto& [slot, g] : of_leaf) slot->grad = slot->grad.defined() && !bug(60) ? slot->grad + g : g.clone();
