@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <span>
+#include <utility>
 
 /// The sequence kernels: one layer in one direction over all its steps, forward and backward, on raw pointers.
 ///
@@ -28,6 +29,18 @@ struct RecurrentSteps {
   std::int64_t all() const { return steps == 0 ? 0 : first(steps - 1) + rows(steps - 1); }
   /// The step that is the k-th to be computed.
   std::int64_t at(std::int64_t k) const { return reverse ? steps - 1 - k : k; }
+  /// The rows of the steps that are the k0-th to the (k1 − 1)-th to be computed: from .first to before .second.
+  std::pair<std::int64_t, std::int64_t> rows_of(std::int64_t k0, std::int64_t k1) const {
+    const auto [t0, t1] = std::minmax({at(k0), at(k1 - 1)});
+    return {first(t0), first(t1) + rows(t1)};
+  }
+  /// Sequences from share(i) to before share(i + 1) are the i-th of `parts` which have about as many rows in those
+  /// steps: not as many sequences, as the shorter ones are over sooner.
+  std::int64_t share(std::int64_t k0, std::int64_t k1, std::int64_t i, std::int64_t parts) const {
+    if (i == parts) return batch;
+    const auto [first, last] = rows_of(k0, k1);
+    return (last - first) * i / (parts * (k1 - k0));
+  }
   /// How many rows have a step before the k-th.
   std::int64_t continued(std::int64_t k) const { return k == 0 ? 0 : std::min(rows(at(k)), rows(at(k - 1))); }
   /// The steps that are the k0-th to the (k1 − 1)-th to be computed, as a sequence of their own.

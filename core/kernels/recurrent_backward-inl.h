@@ -34,14 +34,12 @@ class Backward {
     for (std::int64_t k1 = steps_.steps; k1 > 0; k1 -= per_chunk) {
       const std::int64_t k0 = std::max<std::int64_t>(0, k1 - per_chunk);
       recur(k0, k1);
-      const std::int64_t t0 = std::min(steps_.at(k0), steps_.at(k1 - 1)),
-                         t1 = std::max(steps_.at(k0), steps_.at(k1 - 1));
-      const std::int64_t first = steps_.first(t0), last = steps_.first(t1) + steps_.rows(t1);
+      const auto [first, last] = steps_.rows_of(k0, k1);
       const bool add = dx_.add || k1 < steps_.steps;
       if (dx_.ih || dx_.hh || dx_.hr || dx_.bias_ih || dx_.bias_hh)
-        parallel(plan_.all_parts, [&](std::int64_t i) {
+        parallel(plan_.all_parts, [&, begin = first, end = last](std::int64_t i) {
           FlushDenormals flush;
-          weights(i, first, last, add);
+          weights(i, begin, end, add);
         });
       if (dx_.x != nullptr) input(first, last);
     }
@@ -101,7 +99,7 @@ class Backward {
     if (parts == 1 || plan_.by_rows) {
       parallel(parts, [&](std::int64_t i) {
         FlushDenormals flush;
-        const std::int64_t n0 = steps_.batch * i / parts, n1 = steps_.batch * (i + 1) / parts;
+        const std::int64_t n0 = steps_.share(k0, k1, i, parts), n1 = steps_.share(k0, k1, i + 1, parts);
         for (std::int64_t k = k1 - 1; k >= k0; --k) {
           if (s_.projected > 0) unproject(k, n0, n1, 0, unit_panels);
           cells(k, n0, n1, 0, units);

@@ -33,13 +33,11 @@ class Forward {
     if (!keep) chunk_ = Scratch<T>(std::min(per_chunk, steps_.steps) * steps_.batch * gate_row_);
     for (std::int64_t k = 0; k < steps_.steps; k += per_chunk) {
       const std::int64_t end = std::min(steps_.steps, k + per_chunk);
-      const std::int64_t t0 = std::min(steps_.at(k), steps_.at(end - 1)),
-                         t1 = std::max(steps_.at(k), steps_.at(end - 1));
-      const std::int64_t first = steps_.first(t0), last = steps_.first(t1) + steps_.rows(t1);
+      const auto [first, last] = steps_.rows_of(k, end);
       gates_ = keep ? out_.gates : chunk_.data() - first * gate_row_;
-      parallel(plan_.all_parts, [&](std::int64_t i) {
+      parallel(plan_.all_parts, [&, begin = first, rows = last - first](std::int64_t i) {
         FlushDenormals flush;
-        project(first + (last - first) * i / plan_.all_parts, first + (last - first) * (i + 1) / plan_.all_parts);
+        project(begin + rows * i / plan_.all_parts, begin + rows * (i + 1) / plan_.all_parts);
       });
       recur(k, end);
     }
@@ -120,16 +118,17 @@ class Forward {
   // The bias of each panel of x, in its order; behind them, of a GRU, that of m.
   void pack_bias() {
     bias_ = Scratch<T>((L::gates + 1) * slab_);
-    bias_.zero();
     for (std::int64_t g = 0; g < L::gates; ++g)
-      for (std::int64_t h = 0; h < s_.hidden; ++h) {
-        const std::int64_t from = L::x_order[g] * s_.hidden + h;
-        T sum = in_.bias_ih != nullptr ? in_.bias_ih[from] : T{0};
+      for (std::int64_t v = 0; v < unit_vectors_; ++v) {
+        const std::int64_t unit = v * lanes_;
+        auto part = [&](const T* bias) HWY_ATTR {
+          return bias == nullptr ? hn::Zero(D())
+                                 : load_part(D(), bias + L::x_order[g] * s_.hidden + unit, s_.hidden - unit);
+        };
         const bool apart = kind == RecurrentKind::GRU && g == 0;
-        if (in_.bias_hh != nullptr && !apart) sum += in_.bias_hh[from];
-        const std::int64_t vector = h / lanes_;
-        bias_.data()[L::gates > 1 ? (vector * L::gates + g) * lanes_ + h % lanes_ : h] = sum;
-        if (apart && in_.bias_hh != nullptr) bias_.data()[L::gates * slab_ + h] = in_.bias_hh[from];
+        const V x = part(in_.bias_ih), h = part(in_.bias_hh);
+        hn::StoreU(apart ? x : hn::Add(x, h), D(), bias_.data() + (v * L::gates + g) * lanes_);
+        if (apart) hn::StoreU(h, D(), bias_.data() + L::gates * slab_ + unit);
       }
   }
 
@@ -205,7 +204,7 @@ class Forward {
     if (plan_.parts == 1 || plan_.by_rows) {
       parallel(plan_.parts, [&](std::int64_t i) {
         FlushDenormals flush;
-        const std::int64_t n0 = steps_.batch * i / plan_.parts, n1 = steps_.batch * (i + 1) / plan_.parts;
+        const std::int64_t n0 = steps_.share(k0, k1, i, plan_.parts), n1 = steps_.share(k0, k1, i + 1, plan_.parts);
         for (std::int64_t k = k0; k < k1; ++k) {
           join(k, n0, n1);
           step(k, n0, n1, 0, groups_);

@@ -23,7 +23,7 @@ struct Segment {
 
   Segment(const RecurrentSteps& all, RecurrentSegments segments, std::int64_t i)
       : k0(i * segments.every), steps(all.part(k0, std::min(all.steps, k0 + segments.every))),
-        row(all.first(std::min(all.at(k0), all.at(k0 + steps.steps - 1)))) {}
+        row(all.rows_of(k0, k0 + steps.steps).first) {}
 
   template <class T>
   T* of(T* data, std::int64_t row_size) const {

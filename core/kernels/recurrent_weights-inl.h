@@ -16,7 +16,10 @@ namespace unroll::kernels::HWY_NAMESPACE {
 /// to = from, or to += from.
 template <class T>
 void give(const T* from, std::int64_t n, T* to, bool add) {
-  for (std::int64_t i = 0; i < n; ++i) to[i] = add ? to[i] + from[i] : from[i];
+  for_vectors(Full<T>(), n, [=](auto d, std::int64_t i) HWY_ATTR {
+    const auto v = hn::LoadU(d, from + i);
+    hn::StoreU(add ? hn::Add(hn::LoadU(d, to + i), v) : v, d, to + i);
+  });
 }
 
 /// Some columns of some rows of dG as the tiles of dW read them: block after block of up to kRows columns, in each k
@@ -106,21 +109,10 @@ class WeightGradient {
   void outer_product(const T* grads, std::int64_t block, bool add) const {
     T* to = w_ + (block * height_ + m0_) * columns_;
     for (std::int64_t m = 0; m < m1_ - m0_; ++m, to += columns_)
-      multiple(D(), grads[m], panels_.data(), columns_, to, add);
-  }
-
-  // to = g · row, or to += g · row. What a vector is too wide for takes narrower ones: after a masked store to the end
-  // of one row, a load of the next one would wait.
-  template <class V>
-  HWY_INLINE void multiple(V d, T g, const T* row, std::int64_t n, T* to, bool add) const {
-    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-    std::int64_t i = 0;
-    for (; i + lanes <= n; i += lanes) {
-      const auto before = add ? hn::LoadU(d, to + i) : hn::Zero(d);
-      hn::StoreU(hn::MulAdd(hn::Set(d, g), hn::LoadU(d, row + i), before), d, to + i);
-    }
-    if constexpr (hn::MaxLanes(V()) > 1)
-      if (i < n) multiple(hn::Half<V>(), g, row + i, n - i, to + i, add);
+      for_vectors(D(), columns_, [&](auto d, std::int64_t i) HWY_ATTR {
+        const auto before = add ? hn::LoadU(d, to + i) : hn::Zero(d);
+        hn::StoreU(hn::MulAdd(hn::Set(d, grads[m]), hn::LoadU(d, panels_.data() + i), before), d, to + i);
+      });
   }
 
   std::int64_t width(std::int64_t p) const { return std::min(kPanel, vectors_ - p * kPanel); }

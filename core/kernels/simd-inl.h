@@ -59,6 +59,16 @@ HWY_INLINE void store_part(hn::Vec<D> v, D d, T* p, std::int64_t n) {
 
 #endif
 
+/// Calls f(d, i) for the vectors of n elements, the i-th its first: whole ones, and for what is left ever narrower
+/// ones. It writes without masks: after a masked store, a load from behind its last element would wait.
+template <class D, class F>
+HWY_INLINE void for_vectors(D d, std::int64_t n, F f, std::int64_t i = 0) {
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  for (; i + lanes <= n; i += lanes) f(d, i);
+  if constexpr (hn::MaxLanes(D()) > 1)
+    if (i < n) for_vectors(hn::Half<D>(), n, f, i);
+}
+
 /// y[i] = f(x[i]) for i < n, a vector at a time; y may be x.
 template <class T, class F>
 HWY_INLINE void map_row(T* y, const T* x, std::int64_t n, F f) {
