@@ -67,19 +67,19 @@ Layer describe(FusedKind kind, Memory memory, const StepLayout& layout, const Te
 // Kernels read memory by these shapes; weights may come from a cell of the user's that prepares them.
 void check_shapes(const char* op, const Layer& layer, const FusedDirection& d) {
   const kernels::RecurrentSizes& s = layer.sizes;
-  auto expect = [op](const char* name, const Tensor& x, const Shape& expected) {
-    if (!x.defined()) return;
-    check<ShapeError>(x.shape() == expected, "{}: {} has shape {}, expected {}", op, name, x.shape(), expected);
+  auto expect = [op](const char* name, const Tensor& x, std::initializer_list<std::int64_t> sizes) {
+    if (!x.defined() || std::ranges::equal(x.shape(), sizes)) return;
+    unroll::detail::fail<ShapeError>("{}: {} has shape {}, expected {}", op, name, x.shape(), Shape(sizes));
   };
   const std::int64_t rows = s.gates() * s.hidden;
   expect("weight_ih", d.weights.ih, {rows, s.input});
   expect("weight_hh", d.weights.hh, {rows, s.output()});
-  expect("bias_ih", d.weights.bias_ih, rows);
-  expect("bias_hh", d.weights.bias_hh, rows);
+  expect("bias_ih", d.weights.bias_ih, {rows});
+  expect("bias_hh", d.weights.bias_hh, {rows});
   expect("weight_hr", d.weights.hr, {s.projected, s.hidden});
 }
 
-Tensor contiguous(const Tensor& x) { return x.defined() ? x.contiguous() : x; }
+Tensor contiguous(Tensor x) { return !x.defined() || x.is_contiguous() ? std::move(x) : x.contiguous(); }
 
 template <class T>
 T* data(const Tensor& x) {
@@ -207,17 +207,18 @@ FusedDirection fused_direction(std::span<const Tensor> inputs, std::size_t direc
 }
 
 FusedResult fused_layer(const char* op, FusedKind kind, Memory memory, const StepLayout& layout, const Tensor& x,
-                        std::span<const FusedDirection> directions, unroll::detail::Definition definition) {
+                        std::span<FusedDirection> directions, unroll::detail::Definition definition) {
   std::array<Tensor, 1 + 2 * kInputs> inputs{x.contiguous()};
   std::array<Tensor, 5> outputs;
   std::array<Tensor, 2 * kWorkspaces + 1> work;
   std::size_t count = 1;
-  for (const FusedDirection& d : directions) {
-    const RNNWeights& w = d.weights;
-    for (const Tensor* p : {&d.h, &d.c, &w.ih, &w.hh, &w.bias_ih, &w.bias_hh, &w.hr}) inputs[count++] = contiguous(*p);
-  }
   Layer layer = describe(kind, memory, layout, inputs[0], directions);
-  for (const FusedDirection& d : directions) check_shapes(op, layer, d);
+  for (FusedDirection& d : directions) {
+    check_shapes(op, layer, d);
+    RNNWeights& w = d.weights;
+    for (Tensor* p : {&d.h, &d.c, &w.ih, &w.hh, &w.bias_ih, &w.bias_hh, &w.hr})
+      inputs[count++] = contiguous(std::move(*p));
+  }
   const bool records = unroll::detail::recording(std::span<const Tensor>(inputs).first(count));
   auto like_x = [&](std::int64_t width) {
     Shape shape = x.shape();

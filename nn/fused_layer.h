@@ -66,20 +66,20 @@ struct FusedResult {
 /// A whole layer in all its directions as one op: the forward direction, or that and the reverse one. `definition` says
 /// the same with ops, of tensors in the order x, then of each direction h, c, weight_ih, weight_hh, bias_ih, bias_hh,
 /// weight_hr (undefined ones among them), and returns the output, then of each direction h (unless it is a single step)
-/// and, of an LSTM, c.
+/// and, of an LSTM, c. Takes the tensors out of `directions`.
 FusedResult fused_layer(const char* op, FusedKind kind, Memory memory, const StepLayout& layout, const Tensor& x,
-                        std::span<const FusedDirection> directions, unroll::detail::Definition definition);
+                        std::span<FusedDirection> directions, unroll::detail::Definition definition);
 
 /// Number `direction` of those that fused_layer gave the definition.
 FusedDirection fused_direction(std::span<const Tensor> inputs, std::size_t direction);
 
 /// One step of a cell: x (N, I) or (I).
 template <FusedCell C>
-typename C::State fused_step(const char* op, const C& cell, FusedKind kind, const RNNWeights& weights, const Tensor& x,
+typename C::State fused_step(const char* op, const C& cell, FusedKind kind, RNNWeights weights, const Tensor& x,
                              const typename C::State& state) {
   using State = typename C::State;
   constexpr bool has_cells = state_size<State> == 2;
-  FusedDirection direction{weights, *state_tensors(state)[0], {}};
+  FusedDirection direction{std::move(weights), *state_tensors(state)[0], {}};
   if constexpr (has_cells) direction.c = *state_tensors(state)[1];
   auto definition = [equations = cell.equations()](std::span<const Tensor> in) {
     const FusedDirection d = fused_direction(in, 0);

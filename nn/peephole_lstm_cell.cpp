@@ -21,9 +21,9 @@ LSTMState PeepholeLSTMCell::operator()(const Tensor& x, const LSTMState& state) 
 
 void PeepholeLSTMCell::check_parameters() const {
   RNNCellBase::check_parameters();
-  check_parameter("weight_ci", weight_ci, hidden_size);
-  check_parameter("weight_cf", weight_cf, hidden_size);
-  check_parameter("weight_co", weight_co, hidden_size);
+  check_parameter("weight_ci", weight_ci, {hidden_size});
+  check_parameter("weight_cf", weight_cf, {hidden_size});
+  check_parameter("weight_co", weight_co, {hidden_size});
 }
 
 LSTMState PeepholeLSTMCell::step(const RNNWeights& w, const Tensor& x, const LSTMState& state) const {

@@ -4,6 +4,7 @@
 #include <unroll/nn/init.h>
 #include <unroll/nn/rnn_cell_base.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace unroll::nn {
@@ -46,12 +47,15 @@ std::string RNNCellBase::extra_repr() const {
   return fmt::format("{}, {}{}", input_size, hidden_size, bias ? "" : ", bias=False");
 }
 
-void RNNCellBase::check_parameter(const char* name, const Tensor& parameter, const Shape& expected) const {
-  if (parameter.defined() && parameter.shape() == expected && parameter.dtype() == dtype()) return;
+void RNNCellBase::check_parameter(const char* name, const Tensor& parameter,
+                                  std::initializer_list<std::int64_t> sizes) const {
+  const bool fits = parameter.defined() && std::ranges::equal(parameter.shape(), sizes);
+  if (fits && parameter.dtype() == dtype()) return;
+  const Shape expected(sizes);
   const std::string where = path() == type_name() ? "" : fmt::format(", in {}", path());
   check<ValueError>(parameter.defined(), "{}: {} is undefined, expected shape {}{}", op_, name, expected, where);
-  check<ShapeError>(parameter.shape() == expected, "{}: {} has been replaced by one of shape {}, expected {}{}", op_,
-                    name, parameter.shape(), expected, where);
+  check<ShapeError>(fits, "{}: {} has been replaced by one of shape {}, expected {}{}", op_, name, parameter.shape(),
+                    expected, where);
   unroll::detail::fail<DTypeError>("{}: {} is {}, the other parameters are {}{}", op_, name, parameter.dtype(),
                                    *dtype(), where);
 }
@@ -60,8 +64,8 @@ void RNNCellBase::check_parameters() const {
   std::int64_t rows = gates_ * hidden_size;
   check_parameter("weight_ih", weight_ih, {rows, input_size});
   check_parameter("weight_hh", weight_hh, {rows, output_size_});
-  if (bias_ih.defined()) check_parameter("bias_ih", bias_ih, rows);
-  if (bias_hh.defined()) check_parameter("bias_hh", bias_hh, rows);
+  if (bias_ih.defined()) check_parameter("bias_ih", bias_ih, {rows});
+  if (bias_hh.defined()) check_parameter("bias_hh", bias_hh, {rows});
 }
 
 RNNWeights RNNCellBase::sequence_weights(const Tensor&) const {

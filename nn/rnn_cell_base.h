@@ -36,15 +36,15 @@ class RNNCellBase : public Module {
         [&](const Tensor& input, const typename C::State& given) {
           const auto start = detail::checked_state(
               {op_, input_size, 2, 0, {}, detail::state_widths(cell, hidden_size), dtype()}, input, given);
-          const RNNWeights weights = sequence_weights(output_of(start));
+          RNNWeights weights = sequence_weights(output_of(start));
           if constexpr (FusedCell<C>)
             if (const auto kind = cell.fused_kind(); kind && FusedMode::enabled() && !weights.has_masks())
-              return detail::fused_step(op_, cell, *kind, weights, input, start);
+              return detail::fused_step(op_, cell, *kind, std::move(weights), input, start);
           return cell.step(weights, input, start);
         },
         x, state);
   }
-  void check_parameter(const char* name, const Tensor& parameter, const Shape& expected) const;
+  void check_parameter(const char* name, const Tensor& parameter, std::initializer_list<std::int64_t> sizes) const;
 
  private:
   const char* op_;
