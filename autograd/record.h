@@ -38,10 +38,8 @@ class OpNode final : public Node {
  public:
   OpNode(const char* name, const std::array<GradSlot*, N>& edges, const Tensor& y, const SaveList<K>& saves,
          Gradients&&... gradients)
-      : Node(name, 1, latest(edges)), gradients_(std::move(gradients)...) {
-    for (std::size_t i = 0; i < N; ++i) edges_[i] = Ref<GradSlot>(edges[i]);
-    for (std::size_t k = 0; k < K; ++k) keep(saved_[k], *saves.tensors[k], std::span(&y, 1), edges_);
-  }
+      : OpNode(name, edges, y, saves, std::make_index_sequence<N>(), std::make_index_sequence<K>(),
+               std::move(gradients)...) {}
   std::span<const Ref<GradSlot>> inputs() const noexcept override { return edges_; }
   void backward(const GradFlow& flow) override {
     std::array<Tensor, K> unpacked;
@@ -50,6 +48,12 @@ class OpNode final : public Node {
   }
 
  private:
+  template <std::size_t... I, std::size_t... S>
+  OpNode(const char* name, const std::array<GradSlot*, N>& edges, const Tensor& y, const SaveList<K>& saves,
+         std::index_sequence<I...>, std::index_sequence<S...>, Gradients&&... gradients)
+      : Node(name, std::span(&y, 1), latest(edges)), edges_{Ref<GradSlot>(edges[I])...},
+        saved_{SavedTensor(*saves.tensors[S], std::span(&y, 1), edges_)...}, gradients_(std::move(gradients)...) {}
+
   template <std::size_t... I>
   void run(const GradFlow& flow, const Saved& saved, std::index_sequence<I...>) {
     ((flow.needs[I] ? void(flow.grad_in[I] = call(std::get<I>(gradients_), flow.grad_out[0], saved)) : void()), ...);
@@ -79,10 +83,11 @@ class GroupNode final : public Node {
  public:
   GroupNode(const char* name, std::span<const Tensor> inputs, std::span<const Tensor> outputs,
             std::span<const Tensor* const> saves, Gradient&& gradient)
-      : Node(name, static_cast<std::uint32_t>(outputs.size()), latest(inputs)), edges_(inputs.size()),
-        saved_(saves.size()), gradient_(std::move(gradient)) {
-    for (std::size_t i = 0; i < inputs.size(); ++i) edges_[i] = Ref<GradSlot>(edge_of(inputs[i]));
-    for (std::size_t k = 0; k < saves.size(); ++k) keep(saved_[k], *saves[k], outputs, edges_);
+      : Node(name, outputs, latest(inputs)), gradient_(std::move(gradient)) {
+    edges_.reserve(inputs.size());
+    saved_.reserve(saves.size());
+    for (const Tensor& x : inputs) edges_.emplace_back(edge_of(x));
+    for (const Tensor* x : saves) saved_.emplace_back(*x, outputs, edges_);
   }
   std::span<const Ref<GradSlot>> inputs() const noexcept override { return edges_; }
   void backward(const GradFlow& flow) override {
@@ -125,7 +130,7 @@ inline constexpr auto unchanged = [](const Tensor& g) { return g; };
 /// input: (const Tensor& g, const Saved& s) → Tensor or (const Tensor& g) → Tensor. It runs only if that input needs
 /// its gradient. `std::move(y)` spares y a copy of the handle; save(y) may still name it.
 template <std::size_t N, std::size_t K, class... Gradients>
-Tensor record(const char* name, const detail::Arg (&inputs)[N], Tensor&& y, const detail::SaveList<K>& saves,
+[[gnu::always_inline]] inline Tensor record(const char* name, const detail::Arg (&inputs)[N], Tensor&& y, const detail::SaveList<K>& saves,
               Gradients... gradients) {
   static_assert(sizeof...(Gradients) == N, "record: one gradient function for each input");
   const detail::Switches mode = detail::switches();
@@ -143,14 +148,14 @@ Tensor record(const char* name, const detail::Arg (&inputs)[N], Tensor&& y, cons
 
 /// The same of a y that somebody keeps.
 template <std::size_t N, std::size_t K, class... Gradients>
-Tensor record(const char* name, const detail::Arg (&inputs)[N], const Tensor& y, const detail::SaveList<K>& saves,
+[[gnu::always_inline]] inline Tensor record(const char* name, const detail::Arg (&inputs)[N], const Tensor& y, const detail::SaveList<K>& saves,
               Gradients... gradients) {
   return record(name, inputs, Tensor(y), saves, std::move(gradients)...);
 }
 
 /// The same for an op that saves nothing.
 template <std::size_t N, std::convertible_to<Tensor> Y, detail::SavesNothing... Gradients>
-Tensor record(const char* name, const detail::Arg (&inputs)[N], Y&& y, Gradients... gradients) {
+[[gnu::always_inline]] inline Tensor record(const char* name, const detail::Arg (&inputs)[N], Y&& y, Gradients... gradients) {
   return record(name, inputs, std::forward<Y>(y), save(), std::move(gradients)...);
 }
 

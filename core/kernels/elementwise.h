@@ -100,6 +100,12 @@ Tensor map_number(const char* op, const Tensor& x, F f) {
   });
 }
 
+/// y[i] = f(a[i], b[i]) of n elements in a row; y is memory of its own.
+template <class T, class R, class F>
+[[gnu::always_inline]] inline void zip_row(R* __restrict y, const T* a, const T* b, std::int64_t n, F f) {
+  for (std::int64_t i = 0; i < n; ++i) y[i] = f(a[i], b[i]);
+}
+
 /// Which operands an op takes, and what it makes of them: numbers of their dtype, or Bool.
 enum class Zip { Floats, Numbers, Comparison };
 
@@ -140,9 +146,7 @@ Tensor zip(const char* op, const Tensor& a, const Tensor& b, F f) {
   return dispatch_zip<kind>(op, left.dtype, [&]<class T>() {
     using R = Zipped<kind, T>;
     Tensor y = detail::new_like(left, dtype_of<R>);
-    const T *pa = left.data<T>(), *pb = right.data<T>();
-    R* __restrict out = y.body().data<R>();  // nobody else's memory
-    for (std::int64_t i = 0, n = left.numel; i < n; ++i) out[i] = f(pa[i], pb[i]);
+    zip_row(static_cast<R*>(y.body().storage->data()), left.data<T>(), right.data<T>(), left.numel, f);
     return y;
   });
 }
