@@ -20,7 +20,7 @@ constinit thread_local std::uint64_t detail::clock_of_thread = 0;
 void Node::note_where() { extras_to_write().recorded = detail::Where::path(); }
 
 detail::NodeExtras& Node::extras_to_write() {
-  if (!extras_) extras_ = std::make_unique<detail::NodeExtras>();
+  if (!extras_) extras_.reset(new detail::NodeExtras);
   return *extras_;
 }
 
@@ -41,21 +41,21 @@ void release(Node* node) noexcept {
   dead.deleting = false;
 }
 
-const Tensor& Saved::operator[](std::size_t i) const {
-  const detail::SavedTensor& saved = saved_[i];
-  Tensor& x = unpacked_[i];
-  if (!saved.elements) return x;
+void Saved::fail_stale(const detail::SavedTensor& saved) const {
   const detail::Elements& e = *saved.elements;
-  check<GradError>(e.storage->version == saved.version,
-                   "{}: a tensor of shape {} that backward needs was modified in place by {}: it is at version {}, "
-                   "version {} was saved; "
-                   "write a new tensor instead",
-                   node_.name(), e.shape, e.storage->last_write, e.storage->version, saved.version);
-  if (!x.defined() && !saved.is_output()) x = detail::handle_of(*saved.elements);
+  detail::fail<GradError>(
+      "{}: a tensor of shape {} that backward needs was modified in place by {}: it is at version {}, "
+      "version {} was saved; "
+      "write a new tensor instead",
+      node_.name(), e.shape, e.storage->last_write, e.storage->version, saved.version);
+}
+
+void Saved::unpack(const detail::SavedTensor& saved, Tensor& x) const {
+  if (!saved.is_output()) x = detail::handle_of(*saved.elements);
   if (!x.defined()) {
     // Who frees the node is alone with it, so the tensor may be the one that was.
     if (last_) x = detail::new_handle_of(*saved.elements);
-    if (!x.defined()) x = detail::new_tensor(e);
+    if (!x.defined()) x = detail::new_tensor(*saved.elements);
     x.body().grad_slot = saved.is_input() ? node_.inputs()[static_cast<std::size_t>(~saved.place)] : saved.history;
   }
   if (saved.is_output() && GradMode::enabled() && !x.grad_slot()) {
@@ -65,10 +65,27 @@ const Tensor& Saved::operator[](std::size_t i) const {
     slot->requires_grad = true;
     x.body().grad_slot = std::move(slot);
   }
-  return x;
 }
 
 namespace detail {
+
+SavedTensor::SavedTensor(const Tensor& value, std::span<const Tensor> outputs, std::span<const Ref<GradSlot>> edges) {
+  if (!value.defined()) return;
+  *this = SavedTensor(value);
+  for (std::size_t j = 0; j < outputs.size(); ++j)
+    if (outputs[j].is_same(value)) {
+      place = static_cast<std::int32_t>(j);
+      return;
+    }
+  GradSlot* slot = edge_of(value);
+  if (!slot) return;
+  for (std::size_t i = 0; i < std::min<std::size_t>(edges.size(), 4); ++i)  // of many it is not worth the search
+    if (edges[i].get() == slot) {
+      place = ~static_cast<std::int32_t>(i);
+      return;
+    }
+  history = Ref<GradSlot>(slot);
+}
 
 void destroy(GradSlot* slot) noexcept {
   if (!slot->in_node) return delete slot;

@@ -36,7 +36,7 @@ struct GradSlot : RefCounted {
   DType dtype = DType::Float32;
   Shape shape;
   Tensor grad;
-  std::unique_ptr<Hooks<GradHook>> hooks;  // of a leaf that has some; those of computed tensors are on the node
+  std::unique_ptr<Hooks<GradHook>, Dispose> hooks;  // of a leaf that has some; those of computed tensors are on the node
   GradSlot() noexcept = default;
   explicit GradSlot(const Tensor& like) : dtype(like.dtype()), shape(like.shape()) {}
   static void* operator new(std::size_t bytes) { return alloc::allocate(bytes); }
@@ -67,6 +67,8 @@ struct SavedTensor {
   static constexpr std::int32_t kElsewhere = std::numeric_limits<std::int32_t>::min();
 
   SavedTensor() noexcept = default;
+  /// Its place is not known yet.
+  explicit SavedTensor(const Tensor& value) : elements(&value.body()), version(value.version()) {}
   /// Of a node with these outputs and edges, its own by now.
   SavedTensor(const Tensor& value, std::span<const Tensor> outputs, std::span<const Ref<GradSlot>> edges);
   bool is_output() const noexcept { return place >= 0; }
@@ -90,13 +92,24 @@ class Saved {
       : node_(node), saved_(saved), unpacked_(unpacked), needs_(flow.needs), last_(flow.last) {}
   /// Raises GradError when the tensor was written in place since it was saved. Good until the gradient function
   /// returns.
-  const Tensor& operator[](std::size_t i) const;
+  const Tensor& operator[](std::size_t i) const {
+    const detail::SavedTensor& saved = saved_[i];
+    Tensor& x = unpacked_[i];
+    if (!saved.elements) return x;
+    if (saved.elements->storage->version != saved.version) [[unlikely]]
+      fail_stale(saved);
+    if (!x.defined()) unpack(saved, x);
+    return x;
+  }
   std::size_t size() const noexcept { return saved_.size(); }
   bool needs(std::size_t input) const { return needs_[input] != 0; }
   /// Whether nobody reads what is saved after this time, so that a kernel may write to what only it has seen.
   bool last() const noexcept { return last_; }
 
  private:
+  [[noreturn, gnu::cold]] void fail_stale(const detail::SavedTensor& saved) const;
+  void unpack(const detail::SavedTensor& saved, Tensor& x) const;
+
   Node& node_;
   std::span<const detail::SavedTensor> saved_;
   Tensor* unpacked_;  // tensors again; here, not in the node, which would own itself
@@ -136,7 +149,7 @@ class Node : public RefCounted {
   static void operator delete(void* p, std::size_t bytes) noexcept { alloc::deallocate(p, bytes, alloc::Kind::Node); }
 
  protected:
-  Node(const char* name, std::span<const Tensor> outputs, std::uint64_t after)
+  [[gnu::always_inline]] Node(const char* name, std::span<const Tensor> outputs, std::uint64_t after)
       : outputs_(static_cast<std::uint32_t>(outputs.size())), name_(name),
         sequence_(detail::clock_of_thread = std::max(detail::clock_of_thread, after) + 1),
         slot_(outputs.empty() ? detail::GradSlot() : detail::GradSlot(outputs[0])) {
@@ -156,7 +169,7 @@ class Node : public RefCounted {
     std::uint64_t sequence_;
     Node* next_dead_;  // see release; a dead node has no place in an order
   };
-  std::unique_ptr<detail::NodeExtras> extras_;
+  std::unique_ptr<detail::NodeExtras, detail::Dispose> extras_;
   detail::GradSlot slot_;  // of the first output, for nearly all nodes have one
 };
 
@@ -164,27 +177,7 @@ namespace detail {
 /// The sequence number that an op which reads it comes after.
 inline std::uint64_t sequence_of(const GradSlot* slot) { return slot && slot->grad_fn ? slot->grad_fn->sequence() : 0; }
 
-inline SavedTensor::SavedTensor(const Tensor& value, std::span<const Tensor> outputs,
-                                std::span<const Ref<GradSlot>> edges) {
-  if (!value.defined()) return;
-  elements = Ref<Elements>(&value.body());
-  version = value.version();
-  for (std::size_t j = 0; j < outputs.size(); ++j)
-    if (outputs[j].is_same(value)) {
-      place = static_cast<std::int32_t>(j);
-      return;
-    }
-  GradSlot* slot = edge_of(value);
-  if (!slot) return;
-  for (std::size_t i = 0; i < std::min<std::size_t>(edges.size(), 4); ++i)  // of many it is not worth the search
-    if (edges[i].get() == slot) {
-      place = ~static_cast<std::int32_t>(i);
-      return;
-    }
-  history = Ref<GradSlot>(slot);
-}
-
-inline void attach(const Tensor& y, Ref<Node> node, std::uint32_t output) {
+[[gnu::always_inline]] inline void attach(const Tensor& y, Ref<Node> node, std::uint32_t output) {
   auto slot = Ref<GradSlot>::adopt(output == 0 ? &node->slot_ : new GradSlot(y));
   slot->in_node = output == 0;
   slot->grad_fn = std::move(node);

@@ -36,9 +36,9 @@ struct SaveList {
 template <std::size_t N, std::size_t K, class... Gradients>
 class OpNode final : public Node {
  public:
-  OpNode(const char* name, const std::array<GradSlot*, N>& edges, const Tensor& y, const SaveList<K>& saves,
-         Gradients&&... gradients)
-      : OpNode(name, edges, y, saves, std::make_index_sequence<N>(), std::make_index_sequence<K>(),
+  [[gnu::always_inline]] OpNode(const char* name, const Arg (&inputs)[N], const std::array<GradSlot*, N>& edges,
+                                const Tensor& y, const SaveList<K>& saves, Gradients&&... gradients)
+      : OpNode(name, inputs, edges, y, saves, std::make_index_sequence<N>(), std::make_index_sequence<K>(),
                std::move(gradients)...) {}
   std::span<const Ref<GradSlot>> inputs() const noexcept override { return edges_; }
   void backward(const GradFlow& flow) override {
@@ -49,10 +49,29 @@ class OpNode final : public Node {
 
  private:
   template <std::size_t... I, std::size_t... S>
-  OpNode(const char* name, const std::array<GradSlot*, N>& edges, const Tensor& y, const SaveList<K>& saves,
-         std::index_sequence<I...>, std::index_sequence<S...>, Gradients&&... gradients)
-      : Node(name, std::span(&y, 1), latest(edges)), edges_{Ref<GradSlot>(edges[I])...},
-        saved_{SavedTensor(*saves.tensors[S], std::span(&y, 1), edges_)...}, gradients_(std::move(gradients)...) {}
+  [[gnu::always_inline]] OpNode(const char* name, const Arg (&inputs)[N], const std::array<GradSlot*, N>& edges,
+                                const Tensor& y, const SaveList<K>& saves, std::index_sequence<I...>,
+                                std::index_sequence<S...>, Gradients&&... gradients)
+      : Node(name, std::span(&y, 1), std::max({std::uint64_t{0}, sequence_of(edges[I])...})), edges_{Ref<GradSlot>(edges[I])...},
+        saved_{saved(*saves.tensors[S], inputs, edges, y)...}, gradients_(std::move(gradients)...) {}
+
+  // What an op saves is most often y or an argument, by the same name: then the compiler knows its place.
+  [[gnu::always_inline]] SavedTensor saved(const Tensor& value, const Arg (&inputs)[N],
+                                           const std::array<GradSlot*, N>& edges, const Tensor& y) const {
+    if (!value.defined()) return {};
+    std::int32_t place = SavedTensor::kElsewhere;
+    bool known = &value == &y;
+    if (known) place = 0;
+    for (std::size_t i = 0; i < N && !known; ++i)
+      if (&value == inputs[i].tensor) {
+        known = true;
+        if (edges[i]) place = ~static_cast<std::int32_t>(i);
+      }
+    if (!known) return SavedTensor(value, std::span(&y, 1), edges_);
+    SavedTensor result(value);
+    result.place = place;
+    return result;
+  }
 
   template <std::size_t... I>
   void run(const GradFlow& flow, const Saved& saved, std::index_sequence<I...>) {
@@ -65,12 +84,9 @@ class OpNode final : public Node {
     else
       return f(g);
   }
-  static std::uint64_t latest(const std::array<GradSlot*, N>& edges) {
-    std::uint64_t result = 0;
-    for (const GradSlot* edge : edges) result = std::max(result, sequence_of(edge));
-    return result;
+  void release_saved() noexcept override {
+    for (SavedTensor& saved : saved_) saved.history = {}, saved.elements = {};
   }
-  void release_saved() noexcept override { saved_ = {}; }
 
   std::array<Ref<GradSlot>, N> edges_;
   std::array<SavedTensor, K> saved_;
@@ -109,6 +125,12 @@ class GroupNode final : public Node {
   [[no_unique_address]] Gradient gradient_;
 };
 
+// Not loops but packs: each slot is to be found in a register.
+template <std::size_t N, std::size_t... I>
+[[gnu::always_inline]] inline std::array<GradSlot*, N> edges_of(const Arg (&inputs)[N], std::index_sequence<I...>) {
+  return {edge_of(*inputs[I].tensor)...};
+}
+
 inline bool recording(std::span<const Tensor> inputs) {
   if (!GradMode::enabled()) return false;
   for (const Tensor& x : inputs)
@@ -133,15 +155,13 @@ template <std::size_t N, std::size_t K, class... Gradients>
 [[gnu::always_inline]] inline Tensor record(const char* name, const detail::Arg (&inputs)[N], Tensor&& y, const detail::SaveList<K>& saves,
               Gradients... gradients) {
   static_assert(sizeof...(Gradients) == N, "record: one gradient function for each input");
-  const detail::Switches mode = detail::switches();
-  if (mode.anomaly) [[unlikely]]
+  if (AnomalyMode::enabled()) [[unlikely]]
     detail::check_forward(name, inputs, std::span(&y, 1));
-  if (!mode.grad) return std::move(y);
-  std::array<detail::GradSlot*, N> edges;
-  bool wanted = false;
-  for (std::size_t i = 0; i < N; ++i) wanted |= (edges[i] = detail::edge_of(*inputs[i].tensor)) != nullptr;
-  if (!wanted) return std::move(y);
-  auto node = Ref<Node>::adopt(new detail::OpNode<N, K, Gradients...>(name, edges, y, saves, std::move(gradients)...));
+  if (!GradMode::enabled()) return std::move(y);
+  const auto edges = detail::edges_of(inputs, std::make_index_sequence<N>());
+  if (edges == std::array<detail::GradSlot*, N>()) return std::move(y);
+  auto node = Ref<Node>::adopt(new detail::OpNode<N, K, Gradients...>(name, inputs, edges, y, saves,
+                                                                                std::move(gradients)...));
   detail::attach(y, std::move(node), 0);
   return std::move(y);
 }

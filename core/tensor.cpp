@@ -128,8 +128,6 @@ Ref<Storage> replace_storage(Body& body, Ref<Storage> storage) noexcept {
   return before;
 }
 
-void retain(Elements* elements) noexcept { add_to(elements->holds, 1); }
-
 void release(Elements* elements) noexcept {
   if (add_to(elements->holds, -1) == 1) destroy(static_cast<Body*>(elements));
 }

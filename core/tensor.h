@@ -62,7 +62,7 @@ struct Elements {
     return static_cast<T*>(storage->data()) + offset;
   }
 };
-void retain(Elements*) noexcept;
+inline void retain(Elements* elements) noexcept { add_to(elements->holds, 1); }
 void release(Elements*) noexcept;
 
 /// What a Tensor points to. With the last handle goes what lies in Body, with the last hold the rest.

@@ -40,16 +40,18 @@ void Plan::Numbering::grow() {
 // Nodes are taken by descending sequence number. A node's number is greater than those behind it, so when
 // it is taken all edges to it have been met, and they are taken one after the other: no table of nodes is needed, and
 // no sorting afterwards.
-Plan::Plan(TensorList outputs, bool all) : all_(all) {
+Plan::Plan(TensorList outputs, bool all) : all_(all), all_needed_(all) {
   visits_.reserve(32);
   targets_.reserve(64);
   for (const Tensor& y : outputs) meet(y.body().grad_slot);
   while (!rising_.empty() || !pending_.empty()) {
     const Pending next = next_pending();
     if (visits_.empty() || visits_.back().node != next.node) {
-      visits_.push_back({next.node, grads_, static_cast<std::uint32_t>(targets_.size()), false});
+      visits_.push_back({next.node, grads_, static_cast<std::uint32_t>(targets_.size())});
       grads_ += next.node->outputs();
-      for (const Ref<GradSlot>& slot : next.node->inputs())
+      const auto inputs = next.node->inputs();
+      inputs_ = std::max(inputs_, inputs.size());
+      for (const Ref<GradSlot>& slot : inputs)
         if (slot)
           meet(slot);
         else
@@ -64,7 +66,11 @@ Plan::Plan(TensorList outputs, bool all) : all_(all) {
 void Plan::meet(const Ref<GradSlot>& slot) {
   const auto edge = static_cast<std::uint32_t>(targets_.size());
   Node* node = slot->grad_fn.get();
-  if (!node) return targets_.push_back(all_ && slot->requires_grad ? kWanted + want(slot) : kNowhere);
+  if (!node) {
+    const bool wanted = all_ && slot->requires_grad;
+    all_needed_ &= wanted;
+    return targets_.push_back(wanted ? kWanted + want(slot) : kNowhere);
+  }
   targets_.push_back(kNowhere);
   const Pending met{node->sequence(), node, edge};
   if (rising_.empty() || !(met < rising_.back())) {
@@ -113,24 +119,25 @@ const Plan::Visit* Plan::visit_of(const Node& node) const noexcept {
 }
 
 void Plan::find_needed() {
+  if (all_needed_) return;
   for (std::size_t i = visits_.size(); i-- > 0;) {
     Visit& visit = visits_[i];
+    visit.needed = false;
     std::uint32_t* target = targets_.data() + visit.first_edge;
     for (const Ref<GradSlot>& slot : visit.node->inputs()) {
-      if (slot) *target = target_of(*slot, *target);
+      if (slot) *target = wanted_target(*slot, *target);
       visit.needed |= *target++ != kNowhere;
     }
   }
 }
 
-std::uint32_t Plan::target_of(const GradSlot& slot, std::uint32_t producer) const {
-  if (producer == kNowhere) {
+std::uint32_t Plan::wanted_target(const GradSlot& slot, std::uint32_t target) const {
+  if (target == kNowhere) {
     const std::uint32_t place = all_ ? kNowhere : places_.get(&slot);
     return place == kNowhere ? kNowhere : kWanted + place;
   }
-  if (producer >= kWanted) return producer;
-  const std::uint32_t grad = visits_[producer].first_grad + slot.output;
-  return visits_[producer].needed || place_of_grad(grad) != kNowhere ? grad : kNowhere;
+  if (target >= kWanted || visits_[target].needed) return target;
+  return place_of_grad(visits_[target].first_grad + slot.output) != kNowhere ? target : kNowhere;
 }
 
 }  // namespace unroll::detail
