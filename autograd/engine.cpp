@@ -22,9 +22,10 @@ using detail::Plan;
 using detail::sole_owner;
 using detail::Vector;
 
+// To a sum that nobody else sees.
 void add_in_place(const Tensor& sum, const Tensor& more) {
   dispatch_float("backward", sum.dtype(),
-                 [&]<class T>() { kernels::zip_into<T, T>(sum, sum, more, [](T a, T b) { return a + b; }); });
+                 [&]<class T>() { kernels::update<T>(sum, more, [](T a, T b) { return a + b; }); });
 }
 
 void accumulate(Tensor& sum, Tensor&& more) {
@@ -72,7 +73,7 @@ class Pass {
           gradients.empty() || !gradients[i].defined() ? ones_like(outputs[i]) : gradients[i].to(outputs[i].dtype());
       if (std::string at = anomaly_ ? detail::find_nan(g) : std::string(); !at.empty())
         detail::fail<GradError>("backward: the gradient given for output {} has a NaN at {}", i, at);
-      if (std::uint32_t target = plan_.target_of_output(i, *outputs[i].grad_slot()); target != Plan::kNowhere)
+      if (std::uint32_t target = plan_.grad_of_output(i, *outputs[i].grad_slot()); target != Plan::kNowhere)
         accumulate(sum_at(target), std::move(g));
     }
     for (const Plan::Visit& visit : plan_.visits()) {
@@ -161,9 +162,11 @@ class Pass {
                      node.name());
     begin(node, "its gradient function", running);
     const std::span<const Ref<GradSlot>> inputs = node.inputs();
-    for (std::size_t i = 0; i < inputs.size(); ++i) needs_[i] = plan_.needs_input(visit, i);
+    const std::uint32_t* const targets = plan_.targets(visit);
     const std::span<Tensor> grad_in(grad_in_.data(), inputs.size());
-    const detail::GradFlow flow{grad_out, grad_in, std::span(needs_.data(), inputs.size()), !keep_graph_};
+    const std::span<std::uint8_t> needs(needs_.data(), inputs.size());
+    for (std::size_t i = 0; i < inputs.size(); ++i) needs[i] = targets[i] != Plan::kNowhere;
+    const detail::GradFlow flow{grad_out, grad_in, needs, !keep_graph_};
     if (anomaly_) [[unlikely]]
       run_watched(node, flow);
     else
@@ -171,11 +174,11 @@ class Pass {
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       if (!grad_in[i].defined()) continue;
       Tensor g = std::move(grad_in[i]);  // none is left for the next node
-      if (!needs_[i]) continue;
+      if (!needs[i]) continue;
       const GradSlot& slot = *inputs[i];
       if (g.dtype() != slot.dtype || g.shape() != slot.shape) [[unlikely]]
         g = fit(node, i, slot, std::move(g));
-      accumulate(sum_at(plan_.target_of_input(visit, i, slot)), std::move(g));
+      accumulate(sum_at(plan_.grad_of(targets[i], slot)), std::move(g));
     }
     if (!keep_graph_) node.free();
   }

@@ -39,13 +39,17 @@ class Plan {
   std::size_t grads() const noexcept { return grads_; }
   /// The most that a node has.
   std::size_t inputs() const noexcept { return inputs_; }
-  /// Where the gradient of output `i` of the pass goes, and of input `i` of a node: the number of a gradient,
-  /// kWanted + a place, or kNowhere if nothing wanted lies there.
-  std::uint32_t target_of_output(std::size_t i, const GradSlot& slot) const { return grad_of(wanted_target(slot, targets_[i]), slot); }
-  std::uint32_t target_of_input(const Visit& visit, std::size_t i, const GradSlot& slot) const {
-    return grad_of(targets_[visit.first_edge + i], slot);
+  /// One an input of the node: the number of the visit that computed it, kWanted + a place in wanted(), or kNowhere if
+  /// nothing wanted lies there.
+  const std::uint32_t* targets(const Visit& visit) const noexcept { return targets_.data() + visit.first_edge; }
+  /// Where the gradient of such an input goes: the number of a gradient instead of the visit's.
+  std::uint32_t grad_of(std::uint32_t target, const GradSlot& slot) const {
+    return target < kWanted ? visits_[target].first_grad + slot.output : target;
   }
-  bool needs_input(const Visit& visit, std::size_t i) const { return targets_[visit.first_edge + i] != kNowhere; }
+  /// The same of output `i` of the pass.
+  std::uint32_t grad_of_output(std::size_t i, const GradSlot& slot) const {
+    return grad_of(wanted_target(slot, targets_[i]), slot);
+  }
   /// Whether the gradient of anything but leaves is asked for.
   bool wants_computed() const noexcept { return !places_of_grads_.empty(); }
   /// Where in wanted() a gradient is asked for, or kNowhere.
@@ -83,12 +87,12 @@ class Plan {
   };
 
   void meet(const Ref<GradSlot>& slot);
+  void put_off(const Pending& met);
   Pending next_pending();
+  Pending next_put_off();
+  std::uint32_t want_at(std::uint32_t& place, const Ref<GradSlot>& slot);
   // What becomes of the target of an edge to the tensor when it is known what is wanted.
   std::uint32_t wanted_target(const GradSlot& slot, std::uint32_t target) const;
-  std::uint32_t grad_of(std::uint32_t target, const GradSlot& slot) const {
-    return target < kWanted ? visits_[target].first_grad + slot.output : target;
-  }
   const Visit* visit_of(const Node& node) const noexcept;
 
   const bool all_;

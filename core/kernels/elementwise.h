@@ -57,6 +57,21 @@ void zip_into(const Tensor& y, const Tensor& a, const Tensor& b, F f) {
   for (std::int64_t i = 0, n = to.numel; i < n; ++i) out[i] = f(pa[i], pb[i]);
 }
 
+/// y[i] = f(y[i], x[i]) of n elements in a row that nobody else has.
+template <class T, class F>
+[[gnu::always_inline]] inline void update_row(T* __restrict y, const T* x, std::int64_t n, F f) {
+  for (std::int64_t i = 0; i < n; ++i) y[i] = f(y[i], x[i]);
+}
+
+/// The same of a row-major y with memory of its own, and x of its shape and dtype.
+template <class T, class F>
+void update(const Tensor& y, const Tensor& x, F f) {
+  const detail::Elements &to = y.body(), &from = x.body();
+  if (!from.contiguous) [[unlikely]]
+    return zip_strided<T, T>(y, y, x, f);
+  update_row(to.data<T>(), from.data<T>(), to.numel, f);
+}
+
 inline void check_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
   check<DTypeError>(a.dtype() == b.dtype(), "{}: dtypes {} and {} differ; convert one with to()", op, a.dtype(),
                     b.dtype());
