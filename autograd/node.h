@@ -36,7 +36,8 @@ struct GradSlot : RefCounted {
   DType dtype = DType::Float32;
   Shape shape;
   Tensor grad;
-  std::unique_ptr<Hooks<GradHook>, Dispose> hooks;  // of a leaf that has some; those of computed tensors are on the node
+  std::unique_ptr<Hooks<GradHook>, Dispose>
+      hooks;  // of a leaf that has some; those of computed tensors are on the node
   GradSlot() noexcept = default;
   explicit GradSlot(const Tensor& like) : dtype(like.dtype()), shape(like.shape()) {}
   static void* operator new(std::size_t bytes) { return alloc::allocate(bytes); }

@@ -52,8 +52,9 @@ class OpNode final : public Node {
   [[gnu::always_inline]] OpNode(const char* name, const Arg (&inputs)[N], const std::array<GradSlot*, N>& edges,
                                 const Tensor& y, const SaveList<K>& saves, std::index_sequence<I...>,
                                 std::index_sequence<S...>, Gradients&&... gradients)
-      : Node(name, std::span(&y, 1), std::max({std::uint64_t{0}, sequence_of(edges[I])...})), edges_{Ref<GradSlot>(edges[I])...},
-        saved_{saved(*saves.tensors[S], inputs, edges, y)...}, gradients_(std::move(gradients)...) {}
+      : Node(name, std::span(&y, 1), std::max({std::uint64_t{0}, sequence_of(edges[I])...})),
+        edges_{Ref<GradSlot>(edges[I])...}, saved_{saved(*saves.tensors[S], inputs, edges, y)...},
+        gradients_(std::move(gradients)...) {}
 
   // What an op saves is most often y or an argument, by the same name: then the compiler knows its place.
   [[gnu::always_inline]] SavedTensor saved(const Tensor& value, const Arg (&inputs)[N],
@@ -152,30 +153,31 @@ inline constexpr auto unchanged = [](const Tensor& g) { return g; };
 /// input: (const Tensor& g, const Saved& s) → Tensor or (const Tensor& g) → Tensor. It runs only if that input needs
 /// its gradient. `std::move(y)` spares y a copy of the handle; save(y) may still name it.
 template <std::size_t N, std::size_t K, class... Gradients>
-[[gnu::always_inline]] inline Tensor record(const char* name, const detail::Arg (&inputs)[N], Tensor&& y, const detail::SaveList<K>& saves,
-              Gradients... gradients) {
+[[gnu::always_inline]] inline Tensor record(const char* name, const detail::Arg (&inputs)[N], Tensor&& y,
+                                            const detail::SaveList<K>& saves, Gradients... gradients) {
   static_assert(sizeof...(Gradients) == N, "record: one gradient function for each input");
   if (AnomalyMode::enabled()) [[unlikely]]
     detail::check_forward(name, inputs, std::span(&y, 1));
   if (!GradMode::enabled()) return std::move(y);
   const auto edges = detail::edges_of(inputs, std::make_index_sequence<N>());
   if (edges == std::array<detail::GradSlot*, N>()) return std::move(y);
-  auto node = Ref<Node>::adopt(new detail::OpNode<N, K, Gradients...>(name, inputs, edges, y, saves,
-                                                                                std::move(gradients)...));
+  auto node =
+      Ref<Node>::adopt(new detail::OpNode<N, K, Gradients...>(name, inputs, edges, y, saves, std::move(gradients)...));
   detail::attach(y, std::move(node), 0);
   return std::move(y);
 }
 
 /// The same of a y that somebody keeps.
 template <std::size_t N, std::size_t K, class... Gradients>
-[[gnu::always_inline]] inline Tensor record(const char* name, const detail::Arg (&inputs)[N], const Tensor& y, const detail::SaveList<K>& saves,
-              Gradients... gradients) {
+[[gnu::always_inline]] inline Tensor record(const char* name, const detail::Arg (&inputs)[N], const Tensor& y,
+                                            const detail::SaveList<K>& saves, Gradients... gradients) {
   return record(name, inputs, Tensor(y), saves, std::move(gradients)...);
 }
 
 /// The same for an op that saves nothing.
 template <std::size_t N, std::convertible_to<Tensor> Y, detail::SavesNothing... Gradients>
-[[gnu::always_inline]] inline Tensor record(const char* name, const detail::Arg (&inputs)[N], Y&& y, Gradients... gradients) {
+[[gnu::always_inline]] inline Tensor record(const char* name, const detail::Arg (&inputs)[N], Y&& y,
+                                            Gradients... gradients) {
   return record(name, inputs, std::forward<Y>(y), save(), std::move(gradients)...);
 }
 

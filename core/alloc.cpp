@@ -29,8 +29,8 @@ constexpr std::size_t kCacheLimit = std::size_t{256} << 20;  // bytes a thread k
 constexpr std::size_t kSmall = kCacheLimit > 0 ? 1024 : 0;
 constexpr std::size_t kLeastChunk = std::size_t{64} << 10, kLargestChunk = std::size_t{2} << 20;
 
-// Size classes: every cache line up to 1024 bytes, so that their number is a shift, and from there four steps an octave,
-// so that at most a fifth of a block is waste.
+// Size classes: every cache line up to 1024 bytes, so that their number is a shift, and from there four steps an
+// octave, so that at most a fifth of a block is waste.
 constexpr std::size_t kLineClasses = 1024 / kAlignment, kClasses = kLineClasses + 4 * 37;
 
 struct SizeClass {

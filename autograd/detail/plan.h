@@ -105,7 +105,7 @@ class Plan {
   Vector<Pending> rising_, pending_;
   std::uint32_t grads_ = 0;
   std::size_t inputs_ = 0;
-  bool all_needed_;  // nothing was met that nobody asks for
+  bool all_needed_;                        // nothing was met that nobody asks for
   Vector<std::uint32_t> places_of_grads_;  // in wanted_; none while nothing computed is wanted
   Vector<Ref<GradSlot>> wanted_;
   Numbering places_;                 // of leaves in wanted_

@@ -143,8 +143,8 @@ template <Zip kind, class F>
 [[gnu::noinline]] Tensor zip_broadcast(const char* op, const Tensor& a, const Tensor& b, F f) {
   check_same_dtype(op, a, b);
   const DType result = kind == Zip::Comparison ? DType::Bool : a.dtype();
-  Tensor y = a.shape() == b.shape() ? detail::new_like(a.body(), result)
-                                    : empty(broadcast(op, a.shape(), b.shape()), result);
+  Tensor y =
+      a.shape() == b.shape() ? detail::new_like(a.body(), result) : empty(broadcast(op, a.shape(), b.shape()), result);
   Tensor left = views::expand(a, y.shape()), right = views::expand(b, y.shape());
   dispatch_zip<kind>(op, a.dtype(), [&]<class T>() { zip_into<T, Zipped<kind, T>>(y, left, right, f); });
   return y;
@@ -154,8 +154,7 @@ template <Zip kind, class F>
 template <Zip kind, class F>
 Tensor zip(const char* op, const Tensor& a, const Tensor& b, F f) {
   const detail::Elements &left = a.body(), &right = b.body();
-  const bool in_step =
-      left.dtype == right.dtype && left.contiguous && right.contiguous && left.shape == right.shape;
+  const bool in_step = left.dtype == right.dtype && left.contiguous && right.contiguous && left.shape == right.shape;
   if (!in_step) [[unlikely]]
     return zip_broadcast<kind>(op, a, b, f);
   return dispatch_zip<kind>(op, left.dtype, [&]<class T>() {
