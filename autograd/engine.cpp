@@ -22,7 +22,7 @@ using detail::Plan;
 using detail::sole_owner;
 using detail::Vector;
 
-// To a sum that nobody else sees.
+// `more` lies elsewhere.
 void add_in_place(const Tensor& sum, const Tensor& more) {
   dispatch_float("backward", sum.dtype(),
                  [&]<class T>() { kernels::update<T>(sum, more, [](T a, T b) { return a + b; }); });

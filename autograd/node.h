@@ -36,8 +36,8 @@ struct GradSlot : RefCounted {
   DType dtype = DType::Float32;
   Shape shape;
   Tensor grad;
-  std::unique_ptr<Hooks<GradHook>, Dispose>
-      hooks;  // of a leaf that has some; those of computed tensors are on the node
+  // Of a leaf that has some; those of computed tensors are on the node.
+  std::unique_ptr<Hooks<GradHook>, Dispose> hooks;
   GradSlot() noexcept = default;
   explicit GradSlot(const Tensor& like) : dtype(like.dtype()), shape(like.shape()) {}
   static void* operator new(std::size_t bytes) { return alloc::allocate(bytes); }
@@ -72,6 +72,7 @@ struct SavedTensor {
   explicit SavedTensor(const Tensor& value) : elements(&value.body()), version(value.version()) {}
   /// Of a node with these outputs and edges, its own by now.
   SavedTensor(const Tensor& value, std::span<const Tensor> outputs, std::span<const Ref<GradSlot>> edges);
+
   bool is_output() const noexcept { return place >= 0; }
   bool is_input() const noexcept { return place < 0 && place != kElsewhere; }
 };

@@ -57,17 +57,17 @@ void zip_into(const Tensor& y, const Tensor& a, const Tensor& b, F f) {
   for (std::int64_t i = 0, n = to.numel; i < n; ++i) out[i] = f(pa[i], pb[i]);
 }
 
-/// y[i] = f(y[i], x[i]) of n elements in a row that nobody else has.
+/// y[i] = f(y[i], x[i]) of n elements in a row; x lies elsewhere.
 template <class T, class F>
 [[gnu::always_inline]] inline void update_row(T* __restrict y, const T* x, std::int64_t n, F f) {
   for (std::int64_t i = 0; i < n; ++i) y[i] = f(y[i], x[i]);
 }
 
-/// The same of a row-major y with memory of its own, and x of its shape and dtype.
+/// The same of tensors of one shape and dtype.
 template <class T, class F>
 void update(const Tensor& y, const Tensor& x, F f) {
   const detail::Elements &to = y.body(), &from = x.body();
-  if (!from.contiguous) [[unlikely]]
+  if (!from.contiguous || !to.contiguous) [[unlikely]]
     return zip_strided<T, T>(y, y, x, f);
   update_row(to.data<T>(), from.data<T>(), to.numel, f);
 }
@@ -145,7 +145,8 @@ template <Zip kind, class F>
   const DType result = kind == Zip::Comparison ? DType::Bool : a.dtype();
   Tensor y =
       a.shape() == b.shape() ? detail::new_like(a.body(), result) : empty(broadcast(op, a.shape(), b.shape()), result);
-  Tensor left = views::expand(a, y.shape()), right = views::expand(b, y.shape());
+  auto to_size = [&](const Tensor& x) { return x.shape() == y.shape() ? x : views::expand(x, y.shape()); };
+  Tensor left = to_size(a), right = to_size(b);
   dispatch_zip<kind>(op, a.dtype(), [&]<class T>() { zip_into<T, Zipped<kind, T>>(y, left, right, f); });
   return y;
 }
