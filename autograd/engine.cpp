@@ -22,12 +22,13 @@ using detail::Plan;
 using detail::sole_owner;
 using detail::Vector;
 
+// `more` lies elsewhere.
 void add_in_place(const Tensor& sum, const Tensor& more) {
   dispatch_float("backward", sum.dtype(),
-                 [&]<class T>() { kernels::zip_into<T, T>(sum, sum, more, [](T a, T b) { return a + b; }); });
+                 [&]<class T>() { kernels::update<T>(sum, more, [](T a, T b) { return a + b; }); });
 }
 
-void accumulate(Tensor& sum, Tensor more) {
+void accumulate(Tensor& sum, Tensor&& more) {
   if (!sum.defined()) {
     sum = std::move(more);
   } else if (!GradMode::enabled() && sole_owner(sum)) {
@@ -64,24 +65,27 @@ class Pass {
     plan_.find_needed();
     grads_.resize(plan_.grads());
     results_.resize(plan_.wanted().size());
+    grad_in_.resize(plan_.inputs());
+    sums_.resize(plan_.inputs());
     Running running;
     for (std::size_t i = 0; i < outputs.size(); ++i) {
       Tensor g =
           gradients.empty() || !gradients[i].defined() ? ones_like(outputs[i]) : gradients[i].to(outputs[i].dtype());
       if (std::string at = anomaly_ ? detail::find_nan(g) : std::string(); !at.empty())
         detail::fail<GradError>("backward: the gradient given for output {} has a NaN at {}", i, at);
-      if (std::uint32_t target = plan_.target_of_output(i, *outputs[i].grad_slot()); target != Plan::kNowhere)
+      if (std::uint32_t target = plan_.grad_of_output(i, *outputs[i].grad_slot()); target != Plan::kNowhere)
         accumulate(sum_at(target), std::move(g));
     }
     for (const Plan::Visit& visit : plan_.visits()) {
-      std::span<Tensor> grad_out = std::span(grads_).subspan(visit.first_grad, visit.node->outputs());
-      bool reached = std::any_of(grad_out.begin(), grad_out.end(), [](const Tensor& g) { return g.defined(); });
+      const std::span<Tensor> grad_out(grads_.data() + visit.first_grad, visit.node->outputs());
+      bool reached = false;
+      for (const Tensor& g : grad_out) reached |= g.defined();
       if (!reached) continue;
       for (std::size_t j = 0; anomaly_ && j < grad_out.size(); ++j)
         check_sum(grad_out[j],
                   [&] { return fmt::format("output {} of {}, {}", j, visit.node->name(), origin(*visit.node)); });
       if (visit.node->extras()) run_hooks(visit, grad_out, running);
-      hand_out(visit, grad_out);
+      if (plan_.wants_computed()) hand_out(visit, grad_out);
       if (visit.needed) step(visit, grad_out, running);
       for (Tensor& g : grad_out) g = Tensor();  // memory for what comes next
     }
@@ -107,12 +111,13 @@ class Pass {
   }
 
   void begin(const Node& node, const char* what, Running& running) const {
-    for (const Running* r = running.outer; r && !keep_graph_; r = r->outer)
+    running.node = &node;
+    if (!running.outer || keep_graph_) return;
+    for (const Running* r = running.outer; r; r = r->outer)
       check<GradError>(r->node != &node,
                        "{}: {} runs backward through its own graph and would free what it reads; "
                        "pass retain_graph = true there",
                        node.name(), what);
-    running.node = &node;
   }
 
   void run_hooks(const Plan::Visit& visit, std::span<Tensor> grad_out, Running& running) {
@@ -156,20 +161,25 @@ class Pass {
                      "pass retain_graph = true there, or detach() what is carried over from an earlier step",
                      node.name());
     begin(node, "its gradient function", running);
-    auto inputs = node.inputs();
-    const std::uint32_t* targets = plan_.targets(visit);
-    grad_in_.resize(inputs.size());
-    sums_.resize(inputs.size());
+    const std::span<const Ref<GradSlot>> inputs = node.inputs();
+    const std::uint32_t* const targets = plan_.targets(visit);
+    const std::span<Tensor> grad_in(grad_in_.data(), inputs.size());
+    const std::span<Tensor*> sums(sums_.data(), inputs.size());
     for (std::size_t i = 0; i < inputs.size(); ++i)
-      sums_[i] = targets[i] != Plan::kNowhere ? &sum_at(targets[i]) : nullptr;
-    const detail::GradFlow flow{grad_out, grad_in_, sums_, !keep_graph_};
+      sums[i] = targets[i] != Plan::kNowhere ? &sum_at(plan_.grad_of(targets[i], *inputs[i])) : nullptr;
+    const detail::GradFlow flow{grad_out, grad_in, sums, !keep_graph_};
     if (anomaly_) [[unlikely]]
       run_watched(node, flow);
     else
       node.backward(flow);
     for (std::size_t i = 0; i < inputs.size(); ++i) {
-      Tensor g = std::move(grad_in_[i]);  // none is left for the next node
-      if (sums_[i] != nullptr && g.defined()) accumulate(*sums_[i], fit(node, i, *inputs[i], std::move(g)));
+      if (!grad_in[i].defined()) continue;
+      Tensor g = std::move(grad_in[i]);  // none is left for the next node
+      if (sums[i] == nullptr) continue;
+      const GradSlot& slot = *inputs[i];
+      if (g.dtype() != slot.dtype || g.shape() != slot.shape) [[unlikely]]
+        g = fit(node, i, slot, std::move(g));
+      accumulate(*sums[i], std::move(g));
     }
     if (!keep_graph_) node.free();
   }

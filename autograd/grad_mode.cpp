@@ -2,9 +2,6 @@
 
 namespace unroll::detail {
 
-Switches& switches() noexcept {
-  [[gnu::tls_model("initial-exec")]] thread_local Switches all;
-  return all;
-}
+constinit thread_local Switches switches_of_thread;
 
 }  // namespace unroll::detail

@@ -9,8 +9,9 @@ namespace detail {
 struct Switches {
   bool grad = true, fused = true, anomaly = false;
 };
-/// A function, because a thread_local variable cannot be shared with a dynamic library everywhere.
-Switches& switches() noexcept;
+/// Of initial-exec, as ops read them several times: a move, where another model calls a function in a shared library.
+[[gnu::tls_model("initial-exec")]] extern constinit thread_local Switches switches_of_thread;
+inline Switches& switches() noexcept { return switches_of_thread; }
 
 /// Sets a switch of this thread until the end of the scope, exceptions included.
 template <bool Switches::*Switch>

@@ -20,13 +20,16 @@ HookHandle Tensor::register_hook(GradHook hook) const {
   check<GradError>(requires_grad(), "register_hook: the tensor does not require a gradient");
   detail::GradSlot& slot = *body().grad_slot;
   if (!slot.grad_fn) {
-    if (!slot.hooks) slot.hooks = std::make_unique<detail::Hooks<GradHook>>();
+    if (!slot.hooks) slot.hooks.reset(new detail::Hooks<GradHook>);
     return slot.hooks->add(std::move(hook));
   }
   auto& hooks = slot.grad_fn->extras_to_write().hooks;
   if (hooks.size() <= slot.output) hooks.resize(slot.output + 1);
   return hooks[slot.output].add(std::move(hook));
 }
+
+void detail::Dispose::operator()(Hooks<GradHook>* hooks) const noexcept { delete hooks; }
+void detail::Dispose::operator()(NodeExtras* extras) const noexcept { delete extras; }
 
 void detail::run_hooks(const Hooks<GradHook>& hooks, Tensor& g, const std::string& what) {
   hooks.for_each([&](const GradHook& hook) {

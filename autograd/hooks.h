@@ -110,6 +110,12 @@ struct NodeExtras {
   std::vector<Hooks<GradHook>> hooks;  // one an output, or fewer
   std::string recorded;
 };
+
+/// Deletes what few nodes and leaves have, in a function of its own: the code of all others stays short.
+struct Dispose {
+  void operator()(Hooks<GradHook>* hooks) const noexcept;
+  void operator()(NodeExtras* extras) const noexcept;
+};
 }  // namespace detail
 
 }  // namespace unroll

@@ -1,8 +1,10 @@
 #pragma once
+#include <unroll/autograd/anomaly.h>
 #include <unroll/autograd/hooks.h>
 #include <unroll/core/alloc.h>
 #include <unroll/core/tensor.h>
 
+#include <algorithm>
 #include <limits>
 #include <memory>
 #include <span>
@@ -18,6 +20,10 @@ namespace detail {
 /// Makes `y` output number `output` of `node`, which is new.
 void attach(const Tensor& y, Ref<Node> node, std::uint32_t output);
 
+/// Every thread counts its nodes for itself. A node that reads another thread's node starts behind it, as Lamport's
+/// clocks do, so sequence numbers order every graph without a shared counter.
+[[gnu::tls_model("initial-exec")]] extern constinit thread_local std::uint64_t clock_of_thread;
+
 /// A tensor's place in the graph. The tensor owns it, and so does every op that reads the tensor: it is the edge from
 /// the op to where the tensor came from. For a leaf it holds the gradient; otherwise it names the op and which of its
 /// outputs the tensor is. That of an op's first output lies in the node: one block less an op.
@@ -30,12 +36,26 @@ struct GradSlot : RefCounted {
   DType dtype = DType::Float32;
   Shape shape;
   Tensor grad;
-  std::unique_ptr<Hooks<GradHook>> hooks;  // of a leaf that has some; those of computed tensors are on the node
+  // Of a leaf that has some; those of computed tensors are on the node.
+  std::unique_ptr<Hooks<GradHook>, Dispose> hooks;
   GradSlot() noexcept = default;
   explicit GradSlot(const Tensor& like) : dtype(like.dtype()), shape(like.shape()) {}
   static void* operator new(std::size_t bytes) { return alloc::allocate(bytes); }
   static void operator delete(void* p, std::size_t bytes) noexcept { alloc::deallocate(p, bytes); }
 };
+/// Nobody holds it any more.
+void destroy(GradSlot*) noexcept;
+inline void retain(GradSlot* slot) noexcept { add_to(slot->refs, 1); }
+inline void release(GradSlot* slot) noexcept {
+  if (slot->drop()) destroy(slot);
+}
+
+/// The slot that an op which reads x has an edge to; null if x needs no gradient.
+inline GradSlot* edge_of(const Tensor& x) {
+  auto* slot = const_cast<GradSlot*>(x.grad_slot());
+  return slot && slot->requires_grad ? slot : nullptr;
+}
+inline bool wants_grad(const Tensor& x) { return edge_of(x); }
 
 /// A tensor kept for backward: its elements and the history it had then, not the tensor itself. What is written in
 /// place later belongs to a node that may own this one, and node and tensor would own each other.
@@ -46,6 +66,12 @@ struct SavedTensor {
   // The number of the node's output that it is, or ~ that of the node's input whose history it has.
   std::int32_t place = kElsewhere;
   static constexpr std::int32_t kElsewhere = std::numeric_limits<std::int32_t>::min();
+
+  SavedTensor() noexcept = default;
+  /// Its place is not known yet.
+  explicit SavedTensor(const Tensor& value) : elements(&value.body()), version(value.version()) {}
+  /// Of a node with these outputs and edges, its own by now.
+  SavedTensor(const Tensor& value, std::span<const Tensor> outputs, std::span<const Ref<GradSlot>> edges);
 
   bool is_output() const noexcept { return place >= 0; }
   bool is_input() const noexcept { return place < 0 && place != kElsewhere; }
@@ -68,9 +94,18 @@ class Saved {
       : node_(node), saved_(saved), unpacked_(unpacked), sums_(flow.sums), last_(flow.last) {}
   /// Raises GradError when the tensor was written in place since it was saved. Good until the gradient function
   /// returns.
-  const Tensor& operator[](std::size_t i) const;
+  const Tensor& operator[](std::size_t i) const {
+    Tensor& x = unpacked_[i];
+    if (elements(i) != nullptr && !x.defined()) unpack(saved_[i], x);
+    return x;
+  }
   /// The same for a kernel that reads numbers and needs no tensor: null for an undefined one.
-  const detail::Elements* elements(std::size_t i) const;
+  const detail::Elements* elements(std::size_t i) const {
+    const detail::SavedTensor& saved = saved_[i];
+    if (saved.elements && saved.elements->storage->version != saved.version) [[unlikely]]
+      fail_stale(saved);
+    return saved.elements.get();
+  }
   std::size_t size() const noexcept { return saved_.size(); }
   bool needs(std::size_t input) const { return sums_[input] != nullptr; }
   /// What others have brought of a needed gradient up to now, if it may be overwritten: who takes it adds to it and
@@ -81,6 +116,9 @@ class Saved {
   bool last() const noexcept { return last_; }
 
  private:
+  [[noreturn, gnu::cold]] void fail_stale(const detail::SavedTensor& saved) const;
+  void unpack(const detail::SavedTensor& saved, Tensor& x) const;
+
   Node& node_;
   std::span<const detail::SavedTensor> saved_;
   Tensor* unpacked_;  // tensors again; here, not in the node, which would own itself
@@ -120,15 +158,19 @@ class Node : public RefCounted {
   static void operator delete(void* p, std::size_t bytes) noexcept { alloc::deallocate(p, bytes, alloc::Kind::Node); }
 
  protected:
-  Node(const char* name, std::uint32_t outputs, std::uint64_t after);
-  /// Takes `value` into `saved`, as an output when it is one of `outputs`.
-  void keep(detail::SavedTensor& saved, const Tensor& value, std::span<const Tensor> outputs,
-            std::span<const Ref<detail::GradSlot>> edges);
+  [[gnu::always_inline]] Node(const char* name, std::span<const Tensor> outputs, std::uint64_t after)
+      : outputs_(static_cast<std::uint32_t>(outputs.size())), name_(name),
+        sequence_(detail::clock_of_thread = std::max(detail::clock_of_thread, after) + 1),
+        slot_(outputs.empty() ? detail::GradSlot() : detail::GradSlot(outputs[0])) {
+    if (AnomalyMode::enabled()) [[unlikely]]
+      note_where();
+  }
   virtual void release_saved() noexcept = 0;
 
  private:
   friend void release(Node*) noexcept;
   friend void detail::attach(const Tensor& y, Ref<Node> node, std::uint32_t output);
+  void note_where();
   std::uint32_t outputs_;
   bool freed_ = false;
   const char* name_;
@@ -136,19 +178,26 @@ class Node : public RefCounted {
     std::uint64_t sequence_;
     Node* next_dead_;  // see release; a dead node has no place in an order
   };
-  std::unique_ptr<detail::NodeExtras> extras_;
+  std::unique_ptr<detail::NodeExtras, detail::Dispose> extras_;
   detail::GradSlot slot_;  // of the first output, for nearly all nodes have one
 };
 
 namespace detail {
-/// The slot that an op which reads x has an edge to; null if x needs no gradient.
-inline GradSlot* edge_of(const Tensor& x) {
-  auto* slot = const_cast<GradSlot*>(x.grad_slot());
-  return slot && slot->requires_grad ? slot : nullptr;
-}
-inline bool wants_grad(const Tensor& x) { return edge_of(x); }
 /// The sequence number that an op which reads it comes after.
 inline std::uint64_t sequence_of(const GradSlot* slot) { return slot && slot->grad_fn ? slot->grad_fn->sequence() : 0; }
+
+[[gnu::always_inline]] inline void attach(const Tensor& y, Ref<Node> node, std::uint32_t output) {
+  auto slot = Ref<GradSlot>::adopt(output == 0 ? &node->slot_ : new GradSlot(y));
+  slot->in_node = output == 0;
+  slot->grad_fn = std::move(node);
+  slot->output = output;
+  slot->requires_grad = true;
+  Body& b = y.body();
+  b.grad_slot = std::move(slot);
+  if (b.is_view && !b.base && !std::exchange(b.is_pinned, true))
+    b.storage->pins.fetch_add(1, std::memory_order_relaxed);
+}
+
 /// Drops x's gradient, or sets it to zero: in place, or by a new one where that cannot be.
 void zero_grad(const Tensor& x, bool set_to_none);
 }  // namespace detail

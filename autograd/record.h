@@ -36,12 +36,10 @@ struct SaveList {
 template <std::size_t N, std::size_t K, class... Gradients>
 class OpNode final : public Node {
  public:
-  OpNode(const char* name, const std::array<GradSlot*, N>& edges, const Tensor& y, const SaveList<K>& saves,
-         Gradients&&... gradients)
-      : Node(name, 1, latest(edges)), gradients_(std::move(gradients)...) {
-    for (std::size_t i = 0; i < N; ++i) edges_[i] = Ref<GradSlot>(edges[i]);
-    for (std::size_t k = 0; k < K; ++k) keep(saved_[k], *saves.tensors[k], std::span(&y, 1), edges_);
-  }
+  [[gnu::always_inline]] OpNode(const char* name, const Arg (&inputs)[N], const std::array<GradSlot*, N>& edges,
+                                const Tensor& y, const SaveList<K>& saves, Gradients&&... gradients)
+      : OpNode(name, inputs, edges, y, saves, std::make_index_sequence<N>(), std::make_index_sequence<K>(),
+               std::move(gradients)...) {}
   std::span<const Ref<GradSlot>> inputs() const noexcept override { return edges_; }
   void backward(const GradFlow& flow) override {
     std::array<Tensor, K> unpacked;
@@ -50,6 +48,32 @@ class OpNode final : public Node {
   }
 
  private:
+  template <std::size_t... I, std::size_t... S>
+  [[gnu::always_inline]] OpNode(const char* name, const Arg (&inputs)[N], const std::array<GradSlot*, N>& edges,
+                                const Tensor& y, const SaveList<K>& saves, std::index_sequence<I...>,
+                                std::index_sequence<S...>, Gradients&&... gradients)
+      : Node(name, std::span(&y, 1), std::max({std::uint64_t{0}, sequence_of(edges[I])...})),
+        edges_{Ref<GradSlot>(edges[I])...}, saved_{saved(*saves.tensors[S], inputs, edges, y)...},
+        gradients_(std::move(gradients)...) {}
+
+  // What an op saves is most often y or an argument, by the same name: then the compiler knows its place.
+  [[gnu::always_inline]] SavedTensor saved(const Tensor& value, const Arg (&inputs)[N],
+                                           const std::array<GradSlot*, N>& edges, const Tensor& y) const {
+    if (!value.defined()) return {};
+    std::int32_t place = SavedTensor::kElsewhere;
+    bool known = &value == &y;
+    if (known) place = 0;
+    for (std::size_t i = 0; i < N && !known; ++i)
+      if (&value == inputs[i].tensor) {
+        known = true;
+        if (edges[i]) place = ~static_cast<std::int32_t>(i);
+      }
+    if (!known) return SavedTensor(value, std::span(&y, 1), edges_);
+    SavedTensor result(value);
+    result.place = place;
+    return result;
+  }
+
   template <std::size_t... I>
   void run(const GradFlow& flow, const Saved& saved, std::index_sequence<I...>) {
     ((flow.sums[I] != nullptr ? void(flow.grad_in[I] = call(std::get<I>(gradients_), flow.grad_out[0], saved))
@@ -63,12 +87,9 @@ class OpNode final : public Node {
     else
       return f(g);
   }
-  static std::uint64_t latest(const std::array<GradSlot*, N>& edges) {
-    std::uint64_t result = 0;
-    for (const GradSlot* edge : edges) result = std::max(result, sequence_of(edge));
-    return result;
+  void release_saved() noexcept override {
+    for (SavedTensor& saved : saved_) saved.history = {}, saved.elements = {};
   }
-  void release_saved() noexcept override { saved_ = {}; }
 
   std::array<Ref<GradSlot>, N> edges_;
   std::array<SavedTensor, K> saved_;
@@ -81,10 +102,11 @@ class GroupNode final : public Node {
  public:
   GroupNode(const char* name, std::span<const Tensor> inputs, std::span<const Tensor> outputs,
             std::span<const Tensor* const> saves, Gradient&& gradient)
-      : Node(name, static_cast<std::uint32_t>(outputs.size()), latest(inputs)), edges_(inputs.size()),
-        saved_(saves.size()), gradient_(std::move(gradient)) {
-    for (std::size_t i = 0; i < inputs.size(); ++i) edges_[i] = Ref<GradSlot>(edge_of(inputs[i]));
-    for (std::size_t k = 0; k < saves.size(); ++k) keep(saved_[k], *saves[k], outputs, edges_);
+      : Node(name, outputs, latest(inputs)), gradient_(std::move(gradient)) {
+    edges_.reserve(inputs.size());
+    saved_.reserve(saves.size());
+    for (const Tensor& x : inputs) edges_.emplace_back(edge_of(x));
+    for (const Tensor* x : saves) saved_.emplace_back(*x, outputs, edges_);
   }
   std::span<const Ref<GradSlot>> inputs() const noexcept override { return edges_; }
   void backward(const GradFlow& flow) override {
@@ -105,6 +127,12 @@ class GroupNode final : public Node {
   alloc::Vector<SavedTensor> saved_;
   [[no_unique_address]] Gradient gradient_;
 };
+
+// Not loops but packs: each slot is to be found in a register.
+template <std::size_t N, std::size_t... I>
+[[gnu::always_inline]] inline std::array<GradSlot*, N> edges_of(const Arg (&inputs)[N], std::index_sequence<I...>) {
+  return {edge_of(*inputs[I].tensor)...};
+}
 
 inline bool recording(std::span<const Tensor> inputs) {
   if (!GradMode::enabled()) return false;
@@ -127,32 +155,31 @@ inline constexpr auto unchanged = [](const Tensor& g) { return g; };
 /// input: (const Tensor& g, const Saved& s) → Tensor or (const Tensor& g) → Tensor. It runs only if that input needs
 /// its gradient. `std::move(y)` spares y a copy of the handle; save(y) may still name it.
 template <std::size_t N, std::size_t K, class... Gradients>
-Tensor record(const char* name, const detail::Arg (&inputs)[N], Tensor&& y, const detail::SaveList<K>& saves,
-              Gradients... gradients) {
+[[gnu::always_inline]] inline Tensor record(const char* name, const detail::Arg (&inputs)[N], Tensor&& y,
+                                            const detail::SaveList<K>& saves, Gradients... gradients) {
   static_assert(sizeof...(Gradients) == N, "record: one gradient function for each input");
-  const detail::Switches mode = detail::switches();
-  if (mode.anomaly) [[unlikely]]
+  if (AnomalyMode::enabled()) [[unlikely]]
     detail::check_forward(name, inputs, std::span(&y, 1));
-  if (!mode.grad) return std::move(y);
-  std::array<detail::GradSlot*, N> edges;
-  bool wanted = false;
-  for (std::size_t i = 0; i < N; ++i) wanted |= (edges[i] = detail::edge_of(*inputs[i].tensor)) != nullptr;
-  if (!wanted) return std::move(y);
-  auto node = Ref<Node>::adopt(new detail::OpNode<N, K, Gradients...>(name, edges, y, saves, std::move(gradients)...));
+  if (!GradMode::enabled()) return std::move(y);
+  const auto edges = detail::edges_of(inputs, std::make_index_sequence<N>());
+  if (edges == std::array<detail::GradSlot*, N>()) return std::move(y);
+  auto node =
+      Ref<Node>::adopt(new detail::OpNode<N, K, Gradients...>(name, inputs, edges, y, saves, std::move(gradients)...));
   detail::attach(y, std::move(node), 0);
   return std::move(y);
 }
 
 /// The same of a y that somebody keeps.
 template <std::size_t N, std::size_t K, class... Gradients>
-Tensor record(const char* name, const detail::Arg (&inputs)[N], const Tensor& y, const detail::SaveList<K>& saves,
-              Gradients... gradients) {
+[[gnu::always_inline]] inline Tensor record(const char* name, const detail::Arg (&inputs)[N], const Tensor& y,
+                                            const detail::SaveList<K>& saves, Gradients... gradients) {
   return record(name, inputs, Tensor(y), saves, std::move(gradients)...);
 }
 
 /// The same for an op that saves nothing.
 template <std::size_t N, std::convertible_to<Tensor> Y, detail::SavesNothing... Gradients>
-Tensor record(const char* name, const detail::Arg (&inputs)[N], Y&& y, Gradients... gradients) {
+[[gnu::always_inline]] inline Tensor record(const char* name, const detail::Arg (&inputs)[N], Y&& y,
+                                            Gradients... gradients) {
   return record(name, inputs, std::forward<Y>(y), save(), std::move(gradients)...);
 }
 

@@ -29,49 +29,38 @@ constexpr std::size_t kCacheLimit = std::size_t{256} << 20;  // bytes a thread k
 constexpr std::size_t kSmall = kCacheLimit > 0 ? 1024 : 0;
 constexpr std::size_t kLeastChunk = std::size_t{64} << 10, kLargestChunk = std::size_t{2} << 20;
 
-// Size classes: four steps an octave from 64 bytes on, so that at most a fifth of a block is waste.
-constexpr std::size_t kClasses = 4 * 40;
+// Size classes: every cache line up to 1024 bytes, so that their number is a shift, and from there four steps an
+// octave, so that at most a fifth of a block is waste.
+constexpr std::size_t kLineClasses = 1024 / kAlignment, kClasses = kLineClasses + 4 * 37;
 
 struct SizeClass {
   std::size_t index, bytes;
 };
 
+// Of 1 … 1024 bytes.
+constexpr SizeClass line_class(std::size_t bytes) noexcept {
+  const std::size_t index = (bytes - 1) / kAlignment;
+  return {index, (index + 1) * kAlignment};
+}
+
 constexpr SizeClass size_class(std::size_t bytes) noexcept {
-  if (bytes <= 256) {  // 64, 128, 192, 256
-    std::size_t lines = bytes <= kAlignment ? 1 : (bytes + kAlignment - 1) / kAlignment;
-    return {lines - 1, lines * kAlignment};
-  }
+  if (bytes <= 1024) return line_class(std::max<std::size_t>(bytes, 1));
   std::size_t octave = static_cast<std::size_t>(std::bit_width(bytes - 1)) - 1;  // 2^octave < bytes <= 2^(octave+1)
   std::size_t step = std::size_t{1} << (octave - 2);
   std::size_t quarter = (bytes - 1 - (std::size_t{1} << octave)) / step;  // 0 … 3
-  return {4 * (octave - 7) + quarter, (std::size_t{1} << octave) + (quarter + 1) * step};
+  return {kLineClasses + 4 * (octave - 10) + quarter, (std::size_t{1} << octave) + (quarter + 1) * step};
 }
 
 constexpr std::size_t bytes_of_class(std::size_t index) noexcept {
-  if (index < 4) return (index + 1) * kAlignment;
-  return (5 + index % 4) << (index / 4 + 5);  // 2^octave + (quarter + 1) steps
+  if (index < kLineClasses) return (index + 1) * kAlignment;
+  const std::size_t after = index - kLineClasses;
+  return (5 + after % 4) << (after / 4 + 8);  // 2^octave + (quarter + 1) steps
 }
-static_assert(bytes_of_class(size_class(64).index) == 64 && bytes_of_class(size_class(256).index) == 256);
-static_assert(bytes_of_class(size_class(257).index) == 320 && bytes_of_class(size_class(1793).index) == 2048);
+static_assert(bytes_of_class(size_class(64).index) == 64 && bytes_of_class(size_class(257).index) == 320);
+static_assert(bytes_of_class(size_class(1025).index) == 1280 && bytes_of_class(size_class(1793).index) == 2048);
 
 constexpr std::size_t kSmallClasses = kSmall > 0 ? size_class(kSmall).index + 1 : 0;
-
-// The classes of small blocks, looked up.
-struct SmallClasses {
-  std::array<std::uint16_t, kSmall / kAlignment + 1> index{}, bytes{};
-  constexpr SmallClasses() noexcept {
-    for (std::size_t lines = 0; lines < index.size(); ++lines) {
-      index[lines] = static_cast<std::uint16_t>(size_class(lines * kAlignment).index);
-      bytes[lines] = static_cast<std::uint16_t>(size_class(lines * kAlignment).bytes);
-    }
-  }
-};
-constexpr SmallClasses kSmallClass;
-
-SizeClass small_class(std::size_t bytes) noexcept {
-  const std::size_t lines = (bytes + kAlignment - 1) / kAlignment;
-  return {kSmallClass.index[lines], kSmallClass.bytes[lines]};
-}
+static_assert(kSmall <= 1024);
 
 struct FreeBlock {
   FreeBlock* next;
@@ -329,10 +318,12 @@ void put(Cache& mine, void* block, SizeClass size) noexcept {
   put(*mine, block, size);
 }
 
+// No bytes at all are more than kSmall here, as they wrap round.
 void* allocate(std::size_t bytes, Kind kind) {
   Cache* mine = this_cache;
-  if (!mine || bytes > kSmall || the_hook.load(std::memory_order_relaxed)) return allocate_slowly(bytes, kind);
-  const SizeClass size = small_class(bytes);
+  if (bytes - 1 >= kSmall || !mine || the_hook.load(std::memory_order_relaxed)) [[unlikely]]
+    return allocate_slowly(bytes, kind);
+  const SizeClass size = line_class(bytes);
   if (!mine->lists[size.index]) [[unlikely]]
     return allocate_slowly(bytes, kind);
   mine->tallies.of(kind).add(1);
@@ -341,9 +332,10 @@ void* allocate(std::size_t bytes, Kind kind) {
 
 void deallocate(void* block, std::size_t bytes, Kind kind) noexcept {
   Cache* mine = this_cache;
-  if (!mine || bytes > kSmall || !block) return deallocate_slowly(block, bytes, kind);
-  const SizeClass size = small_class(bytes);
-  if (mine->tallies.kept.get() + as_change(size.bytes) > as_change(kCacheLimit)) [[unlikely]]
+  if (bytes - 1 >= kSmall || !mine || !block) [[unlikely]]
+    return deallocate_slowly(block, bytes, kind);
+  const SizeClass size = line_class(bytes);
+  if (mine->tallies.kept.get() > as_change(kCacheLimit - kSmall)) [[unlikely]]
     return deallocate_slowly(block, bytes, kind);
   mine->tallies.of(kind).add(-1);
   put(*mine, block, size);

@@ -56,9 +56,10 @@ decltype(auto) dispatch_float(const char* op, DType dtype, F&& f) {
 /// The same for the dtypes that have arithmetic: float, double or int64.
 template <class F>
 decltype(auto) dispatch_number(const char* op, DType dtype, F&& f) {
+  if (dtype == DType::Float32) return f.template operator()<float>();  // first, as most are
   if (dtype == DType::Int64) return f.template operator()<std::int64_t>();
   check<DTypeError>(dtype != DType::Bool, "{}: expected a number, got bool", op);
-  return dispatch_float(op, dtype, f);
+  return f.template operator()<double>();
 }
 
 /// The same for every dtype.

@@ -4,6 +4,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #pragma GCC visibility push(default)
 namespace unroll {
@@ -74,13 +75,23 @@ template <class E, class... Args>
 [[noreturn, gnu::cold, gnu::noinline]] void fail(fmt::string_view text, const Args&... args) {
   throw E(format_text(text, fmt::make_format_args(args...)));
 }
+
+/// What a failure says: a copy of what fits a register. Were it referred to, it would have to lie in memory on the good
+/// path too.
+template <class T>
+constexpr decltype(auto) told(const T& x) noexcept {
+  if constexpr (std::is_scalar_v<T>)
+    return T(x);
+  else
+    return (x);
+}
 }  // namespace detail
 
 /// Throws E with the formatted text unless `ok`. Nothing is formatted on the good path.
 template <class E, class... Args>
 void check(bool ok, fmt::format_string<const Args&...> text, const Args&... args) {
   if (!ok) [[unlikely]]
-    detail::fail<E>(text, args...);
+    detail::fail<E>(text, detail::told(args)...);
 }
 
 }  // namespace unroll

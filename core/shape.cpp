@@ -47,7 +47,7 @@ void Shape::insert(std::size_t at, std::int64_t value) {
 void Shape::erase(std::size_t at) {
   if (size_ <= kInline) {
     std::copy(local_.data() + at + 1, local_.data() + size_, local_.data() + at);
-    --size_;
+    local_[--size_] = 0;
     return;
   }
   Shape shrunk(size_ - 1, 0);

@@ -29,7 +29,7 @@ class Shape {
     if (size_ > kInline) [[unlikely]]
       take_copy(other.heap_);
   }
-  Shape(Shape&& other) noexcept : size_(std::exchange(other.size_, 0)), local_(other.local_) {}
+  Shape(Shape&& other) noexcept : size_(std::exchange(other.size_, 0)), local_(other.local_) { other.local_ = {}; }
   Shape& operator=(const Shape& other) {
     if (size_ > kInline || other.size_ > kInline) [[unlikely]] {
       Shape copy = other;
@@ -61,6 +61,14 @@ class Shape {
   void insert(std::size_t at, std::int64_t value);
   void erase(std::size_t at);
   void swap(Shape& other) noexcept;
+  bool operator==(const Shape& other) const noexcept {
+    if (size_ != other.size_) return false;
+    if (size_ > kInline) [[unlikely]]
+      return std::equal(heap_, heap_ + size_, other.heap_);
+    for (std::size_t d = 0; d < kInline; ++d)
+      if (local_[d] != other.local_[d]) return false;
+    return true;
+  }
 
  private:
   void take_copy(const std::int64_t* sizes);
@@ -68,20 +76,13 @@ class Shape {
 
   std::size_t size_ = 0;
   union {
-    std::array<std::int64_t, kInline> local_{};  // copied whole, in a few moves: the pointer lies within
-    std::int64_t* heap_;                         // when size_ > kInline
+    // Copied and compared whole, in a few moves: those beyond size_ are zeros, and the pointer lies within.
+    std::array<std::int64_t, kInline> local_{};
+    std::int64_t* heap_;  // when size_ > kInline
   };
 };
 
 using Strides = Shape;
-
-inline bool operator==(const Shape& a, const Shape& b) noexcept {
-  if (a.size() != b.size()) return false;
-  const std::int64_t *p = a.begin(), *q = b.begin();
-  for (std::size_t d = 0; d < a.size(); ++d)
-    if (p[d] != q[d]) return false;
-  return true;
-}
 
 /// "(2, 3)"; "(4,)" for one dimension and "()" for none, as Python prints a tuple.
 std::string to_string(const Shape& shape);

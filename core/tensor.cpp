@@ -63,33 +63,47 @@ Ref<Storage> storage_in(void* block, std::size_t bytes, bool has_body) noexcept 
   return Ref<Storage>::adopt(storage);
 }
 
+// A tensor too large for one block, or of a rank whose sizes lie elsewhere.
+[[gnu::noinline]] Tensor new_dense_in_two(const Shape& shape, const Strides& strides, std::int64_t numel, DType dtype) {
+  const auto bytes = static_cast<std::size_t>(checked_mul(numel, static_cast<std::int64_t>(size_of(dtype))));
+  return new_body(storage_in(alloc::allocate(kHeader + bytes), bytes, false), shape, strides, numel, dtype);
+}
+
 // Row-major, of undefined value; strides and `numel` are the shape's.
 [[gnu::always_inline]] inline Tensor new_dense(const Shape& shape, const Strides& strides, std::int64_t numel,
                                                DType dtype) {
-  std::int64_t size = 0;
-  if (__builtin_mul_overflow(numel, static_cast<std::int64_t>(size_of(dtype)), &size)) [[unlikely]]
-    checked_mul(numel, static_cast<std::int64_t>(size_of(dtype)));  // which says so
-  const auto bytes = static_cast<std::size_t>(size);
-  const std::size_t block = kBodyAndHeader + bytes;
-  if (block > kSmall || shape.size() > Shape::kInline)
-    return new_body(storage_in(alloc::allocate(kHeader + bytes), bytes, false), shape, strides, numel, dtype);
+  if (numel > static_cast<std::int64_t>(kSmall) || shape.size() > Shape::kInline) [[unlikely]]
+    return new_dense_in_two(shape, strides, numel, dtype);
+  const std::size_t bytes = static_cast<std::size_t>(numel) * size_of(dtype), block = kBodyAndHeader + bytes;
+  if (block > kSmall) return new_dense_in_two(shape, strides, numel, dtype);
   void* memory = alloc::allocate(block, alloc::Kind::Tensor);
   auto* body = new (memory) Body(storage_in(memory, bytes, true), shape, strides, numel, dtype);
   body->in_storage = true;
   return Tensor(Ref<Body>::adopt(body));
 }
 
+[[gnu::noinline]] Tensor new_dense_of(const Shape& shape, std::int64_t numel, DType dtype) {
+  return new_dense(shape, contiguous_strides(shape), numel, dtype);
+}
+
+[[gnu::noinline]] void destroy_apart(Body* body) noexcept {
+  body->~Body();
+  alloc::deallocate(body, sizeof(Body), alloc::Kind::Tensor);
+}
+
 void destroy(Body* body) noexcept {
-  if (body->is_pinned) body->storage->pins.fetch_sub(1, std::memory_order_relaxed);
-  if (!body->in_storage) {
-    body->~Body();
-    return alloc::deallocate(body, sizeof(Body), alloc::Kind::Tensor);
-  }
-  Storage* block = (body->block ? body->block : body->storage).give();
-  const std::size_t bytes = kBodyAndHeader + block->bytes;
-  body->storage = {};  // nothing else of a body whose shape lies within it has to be destroyed
+  if (body->is_pinned) [[unlikely]]
+    body->storage->pins.fetch_sub(1, std::memory_order_relaxed);
+  if (!body->in_storage) return destroy_apart(body);
+  // Nothing else of a body whose shape lies within it has to be destroyed.
   body->grad_slot = {};
   body->base = {};
+  Storage* block = body->storage.give();
+  if (body->block) [[unlikely]] {
+    release(block);
+    block = body->block.give();
+  }
+  const std::size_t bytes = kBodyAndHeader + block->bytes;
   if (!block->drop()) return alloc::forget_tensor();  // a view lives on
   alloc::deallocate(body, bytes, alloc::Kind::Tensor);
 }
@@ -105,7 +119,7 @@ Tensor new_tensor(const Elements& elements) { return new_body(elements); }
 Tensor new_like(const Elements& like, DType dtype) {
   // Contiguous is also what has no elements, however expanded.
   if (like.contiguous && !like.is_view && like.numel > 0) return new_dense(like.shape, like.strides, like.numel, dtype);
-  return new_dense(like.shape, contiguous_strides(like.shape), like.numel, dtype);
+  return new_dense_of(like.shape, like.numel, dtype);
 }
 
 Ref<Storage> replace_storage(Body& body, Ref<Storage> storage) noexcept {
@@ -114,21 +128,25 @@ Ref<Storage> replace_storage(Body& body, Ref<Storage> storage) noexcept {
   return before;
 }
 
-void retain(Elements* elements) noexcept { add_to(elements->holds, 1); }
-
 void release(Elements* elements) noexcept {
   if (add_to(elements->holds, -1) == 1) destroy(static_cast<Body*>(elements));
 }
+
+namespace {
+// The last handle of a body that others hold.
+[[gnu::noinline]] void lose_handles(Body* body) noexcept {
+  body->grad_slot = {};
+  body->base = {};
+  if (std::exchange(body->is_pinned, false)) body->storage->pins.fetch_sub(1, std::memory_order_relaxed);
+  release(static_cast<Elements*>(body));
+}
+}  // namespace
 
 void release(Body* body) noexcept {
   // Holds first: who has one can make a handle (handle_of), and would have made it before letting go.
   if (body->holds.load(std::memory_order_acquire) == 1 && body->refs.load(std::memory_order_acquire) == 1)
     return destroy(body);  // nobody is left to take a handle or a hold
-  if (add_to(body->refs, -1) != 1) return;
-  body->grad_slot = {};
-  body->base = {};
-  if (std::exchange(body->is_pinned, false)) body->storage->pins.fetch_sub(1, std::memory_order_relaxed);
-  release(static_cast<Elements*>(body));
+  if (add_to(body->refs, -1) == 1) lose_handles(body);
 }
 
 Tensor handle_of(Elements& elements) noexcept {
@@ -152,7 +170,7 @@ Tensor new_handle_of(Elements& elements) noexcept {
 
 Tensor empty(Shape shape, DType dtype) {
   const std::int64_t n = numel(shape);  // first, as it checks the sizes
-  return detail::new_dense(shape, contiguous_strides(shape), n, dtype);
+  return detail::new_dense_of(shape, n, dtype);
 }
 
 Tensor full(Shape shape, double value, DType dtype) {

@@ -56,8 +56,13 @@ struct Elements {
       : storage(std::move(storage_)), shape(shape_), strides(strides_), offset(0), numel(numel_), dtype(dtype_),
         contiguous(true), is_view(false) {}
   Elements(const Elements& other);
+  /// The first element; T is known to be the dtype.
+  template <class T>
+  T* data() const noexcept {
+    return static_cast<T*>(storage->data()) + offset;
+  }
 };
-void retain(Elements*) noexcept;
+inline void retain(Elements* elements) noexcept { add_to(elements->holds, 1); }
 void release(Elements*) noexcept;
 
 /// What a Tensor points to. With the last handle goes what lies in Body, with the last hold the rest.
@@ -134,7 +139,7 @@ class Tensor {
   template <class T>
   T* data() const {
     check<DTypeError>(dtype_of<T> == dtype(), "data: the tensor is {}, asked for as {}", dtype(), dtype_of<T>);
-    return static_cast<T*>(body().storage->data()) + body().offset;
+    return body().data<T>();
   }
   /// The value of a one-element tensor of any dtype, converted to T. Raises ShapeError unless numel() = 1.
   template <class T = double>

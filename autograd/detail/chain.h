@@ -8,14 +8,14 @@ namespace unroll::detail {
 
 /// The chain rule of an elementwise op, g·f(x), for an f that is arithmetic: `[](const auto& y) { return 1 - y * y; }`.
 /// It is one loop over numbers; where the gradient is to be differentiated itself, the same f is applied to the tensor.
-/// For ops of one input, which read g once: what nobody else sees of it is overwritten.
+/// For the last function of an op that reads g: what nobody else sees of it is overwritten.
 template <class F>
 Tensor chain(const Tensor& g, const Tensor& x, F f) {
   if (GradMode::enabled()) return g * f(x);
   auto product = [f](auto dy, auto v) { return dy * f(v); };
   if (!sole_owner(g) || g.shape() != x.shape() || g.dtype() != x.dtype())
     return kernels::zip("backward", g, x, product);
-  dispatch_float("backward", g.dtype(), [&]<class T>() { kernels::zip_into<T, T>(g, g, x, product); });
+  dispatch_float("backward", g.dtype(), [&]<class T>() { kernels::update<T>(g, x, product); });
   return g;
 }
 

@@ -4,6 +4,21 @@
 
 namespace unroll::detail {
 
+namespace {
+// push_back whose growth is a call: inlined, it takes registers from what happens more often.
+template <class T>
+[[gnu::noinline]] void grow(Vector<T>& list) {
+  list.reserve(2 * list.size() + 16);
+}
+template <class T>
+[[gnu::always_inline]] inline void append(Vector<T>& list, const T& value) {
+  if (list.size() == list.capacity()) [[unlikely]]
+    grow(list);
+  if (list.size() == list.capacity()) __builtin_unreachable();
+  list.push_back(value);
+}
+}  // namespace
+
 // -- Numbering
 
 std::uint32_t& Plan::Numbering::operator[](const void* key) {
@@ -37,70 +52,82 @@ void Plan::Numbering::grow() {
 
 // -- Plan
 
-// Nodes are taken by descending sequence number. A node's number is greater than those behind it, so when
-// it is taken all edges to it have been met, and they are taken one after the other: no table of nodes is needed, and
-// no sorting afterwards.
-Plan::Plan(TensorList outputs, bool all) : all_(all) {
-  visits_.reserve(32);
-  targets_.reserve(64);
-  for (const Tensor& y : outputs) meet(y.body().grad_slot);
-  while (!rising_.empty() || !pending_.empty()) {
-    const Pending next = next_pending();
-    if (visits_.empty() || visits_.back().node != next.node) {
-      visits_.push_back({next.node, grads_, static_cast<std::uint32_t>(targets_.size()), false});
-      grads_ += next.node->outputs();
-      for (const Ref<GradSlot>& slot : next.node->inputs())
-        if (slot)
-          meet(slot);
-        else
-          targets_.push_back(kNowhere);
-    }
-    targets_[next.edge] = static_cast<std::uint32_t>(visits_.size() - 1);
-  }
-  for (const Ref<GradSlot>& slot : retaining_) want(slot);
+inline std::uint32_t Plan::want_at(std::uint32_t& place, const Ref<GradSlot>& slot) {
+  if (place != kNowhere) return place;
+  const auto next = static_cast<std::uint32_t>(wanted_.size());
+  append(wanted_, slot);
+  return place = next;
 }
 
 // Takes down an edge to the tensor.
-void Plan::meet(const Ref<GradSlot>& slot) {
+inline void Plan::meet(const Ref<GradSlot>& slot) {
   const auto edge = static_cast<std::uint32_t>(targets_.size());
   Node* node = slot->grad_fn.get();
-  if (!node) return targets_.push_back(all_ && slot->requires_grad ? kWanted + want(slot) : kNowhere);
-  targets_.push_back(kNowhere);
-  const Pending met{node->sequence(), node, edge};
-  if (rising_.empty() || !(met < rising_.back())) {
-    rising_.push_back(met);
-  } else {
-    pending_.push_back(met);
-    std::push_heap(pending_.begin(), pending_.end());
+  if (!node) {
+    const bool wanted = all_ && slot->requires_grad;
+    all_needed_ &= wanted;
+    return append(targets_, wanted ? kWanted + want_at(places_[slot.get()], slot) : kNowhere);
   }
-  if (all_ && slot->retains_grad) retaining_.push_back(slot);
+  append(targets_, kNowhere);
+  const Pending met{node->sequence(), node, edge};
+  if (rising_.empty() || !(met < rising_.back()))
+    append(rising_, met);
+  else
+    put_off(met);
+  if (all_ && slot->retains_grad) [[unlikely]]
+    append(retaining_, slot);
+}
+
+[[gnu::noinline]] void Plan::put_off(const Pending& met) {
+  pending_.push_back(met);
+  std::push_heap(pending_.begin(), pending_.end());
 }
 
 // Takes the latest.
-Plan::Pending Plan::next_pending() {
-  if (pending_.empty() || (!rising_.empty() && pending_.front() < rising_.back())) {
-    const Pending next = rising_.back();
-    rising_.pop_back();
-    return next;
-  }
+inline Plan::Pending Plan::next_pending() {
+  if (!pending_.empty() && (rising_.empty() || !(pending_.front() < rising_.back()))) return next_put_off();
+  const Pending next = rising_.back();
+  rising_.pop_back();
+  return next;
+}
+
+[[gnu::noinline]] Plan::Pending Plan::next_put_off() {
   std::pop_heap(pending_.begin(), pending_.end());
   const Pending next = pending_.back();
   pending_.pop_back();
   return next;
 }
 
-std::uint32_t Plan::want(const Ref<GradSlot>& slot) {
-  const auto next = static_cast<std::uint32_t>(wanted_.size());
-  std::uint32_t* place = nullptr;
-  if (const Visit* producer = slot->grad_fn ? visit_of(*slot->grad_fn) : nullptr) {
-    if (places_of_grads_.empty()) places_of_grads_.resize(grads_, kNowhere);
-    place = &places_of_grads_[producer->first_grad + slot->output];
-  } else {
-    place = &places_[slot.get()];
+// Nodes are taken by descending sequence number. A node's number is greater than those behind it, so when
+// it is taken all edges to it have been met, and they are taken one after the other: no table of nodes is needed, and
+// no sorting afterwards.
+Plan::Plan(TensorList outputs, bool all) : all_(all), all_needed_(all) {
+  visits_.reserve(32);
+  targets_.reserve(64);
+  for (const Tensor& y : outputs) meet(y.body().grad_slot);
+  while (!rising_.empty() || !pending_.empty()) {
+    const Pending next = next_pending();
+    if (visits_.empty() || visits_.back().node != next.node) {
+      append(visits_, {next.node, grads_, static_cast<std::uint32_t>(targets_.size())});
+      grads_ += next.node->outputs();
+      const auto inputs = next.node->inputs();
+      inputs_ = std::max(inputs_, inputs.size());
+      for (const Ref<GradSlot>& slot : inputs)
+        if (slot)
+          meet(slot);
+        else
+          append(targets_, kNowhere);
+    }
+    targets_[next.edge] = static_cast<std::uint32_t>(visits_.size() - 1);
   }
-  if (*place != kNowhere) return *place;
-  wanted_.push_back(slot);
-  return *place = next;
+  for (const Ref<GradSlot>& slot : retaining_) want(slot);
+}
+
+std::uint32_t Plan::want(const Ref<GradSlot>& slot) {
+  const Visit* producer = slot->grad_fn ? visit_of(*slot->grad_fn) : nullptr;
+  if (!producer) return want_at(places_[slot.get()], slot);
+  if (places_of_grads_.empty()) places_of_grads_.resize(grads_, kNowhere);
+  return want_at(places_of_grads_[producer->first_grad + slot->output], slot);
 }
 
 const Plan::Visit* Plan::visit_of(const Node& node) const noexcept {
@@ -113,24 +140,25 @@ const Plan::Visit* Plan::visit_of(const Node& node) const noexcept {
 }
 
 void Plan::find_needed() {
+  if (all_needed_) return;
   for (std::size_t i = visits_.size(); i-- > 0;) {
     Visit& visit = visits_[i];
+    visit.needed = false;
     std::uint32_t* target = targets_.data() + visit.first_edge;
     for (const Ref<GradSlot>& slot : visit.node->inputs()) {
-      if (slot) *target = target_of(*slot, *target);
+      if (slot) *target = wanted_target(*slot, *target);
       visit.needed |= *target++ != kNowhere;
     }
   }
 }
 
-std::uint32_t Plan::target_of(const GradSlot& slot, std::uint32_t producer) const {
-  if (producer == kNowhere) {
+std::uint32_t Plan::wanted_target(const GradSlot& slot, std::uint32_t target) const {
+  if (target == kNowhere) {
     const std::uint32_t place = all_ ? kNowhere : places_.get(&slot);
     return place == kNowhere ? kNowhere : kWanted + place;
   }
-  if (producer >= kWanted) return producer;
-  const std::uint32_t grad = visits_[producer].first_grad + slot.output;
-  return visits_[producer].needed || place_of_grad(grad) != kNowhere ? grad : kNowhere;
+  if (target >= kWanted || visits_[target].needed) return target;
+  return place_of_grad(visits_[target].first_grad + slot.output) != kNowhere ? target : kNowhere;
 }
 
 }  // namespace unroll::detail

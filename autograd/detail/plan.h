@@ -20,7 +20,7 @@ class Plan {
     Node* node;
     std::uint32_t first_grad;  // of its outputs, among the gradients of all nodes
     std::uint32_t first_edge;  // of its inputs, in targets_
-    bool needed;               // something wanted lies behind it
+    bool needed = true;        // something wanted lies behind it
   };
 
   /// Collects what lies behind the outputs, and asks for all leaves and all tensors that retain their gradient, if
@@ -37,10 +37,21 @@ class Plan {
   std::span<const Ref<GradSlot>> wanted() const noexcept { return wanted_; }
   /// Of all nodes' outputs.
   std::size_t grads() const noexcept { return grads_; }
-  /// Where the gradient of output `i` of the pass goes, and, one an input, those that a node computes: the number of a
-  /// gradient, kWanted + a place, or kNowhere if nothing wanted lies there.
-  std::uint32_t target_of_output(std::size_t i, const GradSlot& slot) const { return target_of(slot, targets_[i]); }
+  /// The most that a node has.
+  std::size_t inputs() const noexcept { return inputs_; }
+  /// One an input of the node: the number of the visit that computed it, kWanted + a place in wanted(), or kNowhere if
+  /// nothing wanted lies there.
   const std::uint32_t* targets(const Visit& visit) const noexcept { return targets_.data() + visit.first_edge; }
+  /// Where the gradient of such an input goes: the number of a gradient instead of the visit's.
+  std::uint32_t grad_of(std::uint32_t target, const GradSlot& slot) const {
+    return target < kWanted ? visits_[target].first_grad + slot.output : target;
+  }
+  /// The same of output `i` of the pass.
+  std::uint32_t grad_of_output(std::size_t i, const GradSlot& slot) const {
+    return grad_of(wanted_target(slot, targets_[i]), slot);
+  }
+  /// Whether the gradient of anything but leaves is asked for.
+  bool wants_computed() const noexcept { return !places_of_grads_.empty(); }
   /// Where in wanted() a gradient is asked for, or kNowhere.
   std::uint32_t place_of_grad(std::size_t grad) const noexcept {
     return places_of_grads_.empty() ? kNowhere : places_of_grads_[grad];
@@ -76,18 +87,25 @@ class Plan {
   };
 
   void meet(const Ref<GradSlot>& slot);
+  void put_off(const Pending& met);
   Pending next_pending();
-  std::uint32_t target_of(const GradSlot& slot, std::uint32_t producer) const;
+  Pending next_put_off();
+  std::uint32_t want_at(std::uint32_t& place, const Ref<GradSlot>& slot);
+  // What becomes of the target of an edge to the tensor when it is known what is wanted.
+  std::uint32_t wanted_target(const GradSlot& slot, std::uint32_t target) const;
   const Visit* visit_of(const Node& node) const noexcept;
 
   const bool all_;
   Vector<Visit> visits_;
-  Vector<std::uint32_t>
-      targets_;  // one an output of the pass, then one an edge; before find_needed the number of a visit
+  // One an output of the pass, then one an edge: the number of the visit that the tensor was computed by, kWanted + a
+  // place, or kNowhere.
+  Vector<std::uint32_t> targets_;
   // What is met is most often later than all that waits: it goes to the end of `rising_`, where it is taken again. The
   // rest is a heap.
   Vector<Pending> rising_, pending_;
   std::uint32_t grads_ = 0;
+  std::size_t inputs_ = 0;
+  bool all_needed_;                        // nothing was met that nobody asks for
   Vector<std::uint32_t> places_of_grads_;  // in wanted_; none while nothing computed is wanted
   Vector<Ref<GradSlot>> wanted_;
   Numbering places_;                 // of leaves in wanted_

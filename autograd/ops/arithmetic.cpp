@@ -1,3 +1,4 @@
+#include <unroll/autograd/detail/chain.h>
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/compare.h>
 #include <unroll/autograd/record.h>
@@ -11,6 +12,8 @@
 namespace unroll {
 namespace {
 Tensor negated(const Tensor& g) { return -g; }
+
+constexpr auto itself = [](const auto& x) { return x; };
 }  // namespace
 
 Tensor add(const Tensor& a, const Tensor& b) {
@@ -39,8 +42,9 @@ Tensor operator-(double a, const Tensor& b) {
 Tensor mul(const Tensor& a, const Tensor& b) {
   Tensor y = kernels::zip_number("mul", a, b, [](auto x, auto z) { return x * z; });
   return record(
-      "mul", {a, b}, std::move(y), save(a, b), [](const Tensor& g, const Saved& s) { return g * s[1]; },
-      [](const Tensor& g, const Saved& s) { return g * s[0]; });
+      "mul", {a, b}, std::move(y), save(a, b),
+      [](const Tensor& g, const Saved& s) { return s.needs(1) ? g * s[1] : detail::chain(g, s[1], itself); },
+      [](const Tensor& g, const Saved& s) { return detail::chain(g, s[0], itself); });
 }
 
 Tensor mul(const Tensor& a, double b) {

@@ -23,10 +23,12 @@ template <class T, class R, class F>
 /// y[i] = f(x[i]) with elements of type R from elements of type T.
 template <class T, class R, class F>
 void map_into(const Tensor& y, const Tensor& x, F f) {
-  if (!x.is_contiguous() || !y.is_contiguous()) return map_strided<T, R>(y, x, f);
-  const T* in = x.data<T>();
-  R* out = y.data<R>();
-  for (std::int64_t i = 0, n = y.numel(); i < n; ++i) out[i] = f(in[i]);
+  const detail::Elements &to = y.body(), &from = x.body();
+  if (!from.contiguous || !to.contiguous) [[unlikely]]
+    return map_strided<T, R>(y, x, f);
+  const T* in = from.data<T>();
+  R* out = to.data<R>();
+  for (std::int64_t i = 0, n = to.numel; i < n; ++i) out[i] = f(in[i]);
 }
 
 /// The same of two.
@@ -47,10 +49,27 @@ template <class T, class R, class F>
 /// y[i] = f(a[i], b[i]); all three have y's shape.
 template <class T, class R, class F>
 void zip_into(const Tensor& y, const Tensor& a, const Tensor& b, F f) {
-  if (!a.is_contiguous() || !b.is_contiguous() || !y.is_contiguous()) return zip_strided<T, R>(y, a, b, f);
-  const T *pa = a.data<T>(), *pb = b.data<T>();
-  R* out = y.data<R>();
-  for (std::int64_t i = 0, n = y.numel(); i < n; ++i) out[i] = f(pa[i], pb[i]);
+  const detail::Elements &to = y.body(), &left = a.body(), &right = b.body();
+  if (!left.contiguous || !right.contiguous || !to.contiguous) [[unlikely]]
+    return zip_strided<T, R>(y, a, b, f);
+  const T *pa = left.data<T>(), *pb = right.data<T>();
+  R* out = to.data<R>();
+  for (std::int64_t i = 0, n = to.numel; i < n; ++i) out[i] = f(pa[i], pb[i]);
+}
+
+/// y[i] = f(y[i], x[i]) of n elements in a row; x lies elsewhere.
+template <class T, class F>
+[[gnu::always_inline]] inline void update_row(T* __restrict y, const T* x, std::int64_t n, F f) {
+  for (std::int64_t i = 0; i < n; ++i) y[i] = f(y[i], x[i]);
+}
+
+/// The same of tensors of one shape and dtype.
+template <class T, class F>
+void update(const Tensor& y, const Tensor& x, F f) {
+  const detail::Elements &to = y.body(), &from = x.body();
+  if (!from.contiguous || !to.contiguous) [[unlikely]]
+    return zip_strided<T, T>(y, y, x, f);
+  update_row(to.data<T>(), from.data<T>(), to.numel, f);
 }
 
 inline void check_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
@@ -67,63 +86,102 @@ inline void check_number(const char* op, const Tensor& x, double b) {
 /// f of every element of a floating tensor.
 template <class F>
 Tensor map(const char* op, const Tensor& x, F f) {
-  Tensor y = empty_like(x);
-  dispatch_float(op, x.dtype(), [&]<class T>() { map_into<T, T>(y, x, f); });
-  return y;
+  return dispatch_float(op, x.dtype(), [&]<class T>() {
+    Tensor y = empty_like(x);
+    map_into<T, T>(y, x, f);
+    return y;
+  });
 }
 
 /// f(y, x, n) of n elements in a row, for a floating tensor.
 template <class F>
 Tensor map_rows(const char* op, const Tensor& x, F f) {
-  Tensor y = empty_like(x), in = contiguous(x);
-  dispatch_float(op, x.dtype(), [&]<class T>() { f(y.data<T>(), static_cast<const T*>(in.data<T>()), y.numel()); });
-  return y;
+  if (!x.is_contiguous()) [[unlikely]]
+    return map_rows(op, contiguous(x), f);
+  return dispatch_float(op, x.dtype(), [&]<class T>() {
+    Tensor y = empty_like(x);
+    f(y.body().data<T>(), static_cast<const T*>(x.body().data<T>()), x.numel());
+    return y;
+  });
 }
 
 /// f of every element of a floating or Int64 tensor.
 template <class F>
 Tensor map_number(const char* op, const Tensor& x, F f) {
-  Tensor y = empty_like(x);
-  dispatch_number(op, x.dtype(), [&]<class T>() { map_into<T, T>(y, x, f); });
+  return dispatch_number(op, x.dtype(), [&]<class T>() {
+    Tensor y = empty_like(x);
+    map_into<T, T>(y, x, f);
+    return y;
+  });
+}
+
+/// y[i] = f(a[i], b[i]) of n elements in a row; y is memory of its own.
+template <class T, class R, class F>
+[[gnu::always_inline]] inline void zip_row(R* __restrict y, const T* a, const T* b, std::int64_t n, F f) {
+  for (std::int64_t i = 0; i < n; ++i) y[i] = f(a[i], b[i]);
+}
+
+/// Which operands an op takes, and what it makes of them: numbers of their dtype, or Bool.
+enum class Zip { Floats, Numbers, Comparison };
+
+template <Zip kind, class F>
+decltype(auto) dispatch_zip(const char* op, DType dtype, F&& f) {
+  if constexpr (kind == Zip::Floats)
+    return dispatch_float(op, dtype, f);
+  else if constexpr (kind == Zip::Numbers)
+    return dispatch_number(op, dtype, f);
+  else
+    return dispatch(dtype, f);
+}
+
+/// An element of the result for operands of type T.
+template <Zip kind, class T>
+using Zipped = std::conditional_t<kind == Zip::Comparison, bool, T>;
+
+/// Operands that have to be broadcast, or refused, or are not row-major.
+template <Zip kind, class F>
+[[gnu::noinline]] Tensor zip_broadcast(const char* op, const Tensor& a, const Tensor& b, F f) {
+  check_same_dtype(op, a, b);
+  const DType result = kind == Zip::Comparison ? DType::Bool : a.dtype();
+  Tensor y =
+      a.shape() == b.shape() ? detail::new_like(a.body(), result) : empty(broadcast(op, a.shape(), b.shape()), result);
+  auto to_size = [&](const Tensor& x) { return x.shape() == y.shape() ? x : views::expand(x, y.shape()); };
+  Tensor left = to_size(a), right = to_size(b);
+  dispatch_zip<kind>(op, a.dtype(), [&]<class T>() { zip_into<T, Zipped<kind, T>>(y, left, right, f); });
   return y;
 }
 
-/// Calls go(a, b, y) with both operands expanded to the shape they broadcast to and an empty result of dtype `result`.
-template <class Go>
-Tensor broadcast_zip(const char* op, const Tensor& a, const Tensor& b, DType result, Go go) {
-  check_same_dtype(op, a, b);
-  if (a.shape() == b.shape()) {
-    Tensor y = detail::new_like(a.body(), result);
-    go(a, b, y);
+/// f of two tensors of one dtype, broadcast.
+template <Zip kind, class F>
+Tensor zip(const char* op, const Tensor& a, const Tensor& b, F f) {
+  const detail::Elements &left = a.body(), &right = b.body();
+  const bool in_step = left.dtype == right.dtype && left.contiguous && right.contiguous && left.shape == right.shape;
+  if (!in_step) [[unlikely]]
+    return zip_broadcast<kind>(op, a, b, f);
+  return dispatch_zip<kind>(op, left.dtype, [&]<class T>() {
+    using R = Zipped<kind, T>;
+    Tensor y = detail::new_like(left, dtype_of<R>);
+    zip_row(static_cast<R*>(y.body().storage->data()), left.data<T>(), right.data<T>(), left.numel, f);
     return y;
-  }
-  Tensor y = empty(broadcast(op, a.shape(), b.shape()), result);
-  go(views::expand(a, y.shape()), views::expand(b, y.shape()), y);
-  return y;
+  });
 }
 
 /// f of two floating tensors, broadcast.
 template <class F>
 Tensor zip(const char* op, const Tensor& a, const Tensor& b, F f) {
-  return broadcast_zip(op, a, b, a.dtype(), [&](const Tensor& x, const Tensor& z, const Tensor& y) {
-    dispatch_float(op, a.dtype(), [&]<class T>() { zip_into<T, T>(y, x, z, f); });
-  });
+  return zip<Zip::Floats>(op, a, b, f);
 }
 
 /// f of two floating or two Int64 tensors, broadcast.
 template <class F>
 Tensor zip_number(const char* op, const Tensor& a, const Tensor& b, F f) {
-  return broadcast_zip(op, a, b, a.dtype(), [&](const Tensor& x, const Tensor& z, const Tensor& y) {
-    dispatch_number(op, a.dtype(), [&]<class T>() { zip_into<T, T>(y, x, z, f); });
-  });
+  return zip<Zip::Numbers>(op, a, b, f);
 }
 
 /// A predicate of two tensors of one dtype, broadcast, as a Bool tensor.
 template <class F>
 Tensor compare(const char* op, const Tensor& a, const Tensor& b, F f) {
-  return broadcast_zip(op, a, b, DType::Bool, [&](const Tensor& x, const Tensor& z, const Tensor& y) {
-    dispatch(a.dtype(), [&]<class T>() { zip_into<T, bool>(y, x, z, f); });
-  });
+  return zip<Zip::Comparison>(op, a, b, f);
 }
 
 }  // namespace unroll::kernels
