@@ -34,6 +34,8 @@ TEST_CASE("Shape: a list of any length, in the object itself or beyond it") {
     Shape copy = shape, moved = std::move(copy);
     CHECK(moved == shape);
     CHECK(copy.empty());  // NOLINT(bugprone-use-after-move): a moved-from Shape is empty
+    copy.push_back(3);
+    CHECK(copy == Shape{3});
     copy = moved;
     CHECK(copy == shape);
     copy = *&copy;

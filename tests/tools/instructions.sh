@@ -24,12 +24,12 @@ within() {  # WHAT BOUND
   [ "$n" -gt 0 ] && [ "$n" -le "$2" ]
 }
 
-# Measured with g++ 12 (521, 846, 3149, 1804), and less on top than was gained last.
-within plain_add 600
-within add 900
-within mul_backward 3250
-within tanh_backward 1950
-if within add_planted 900; then
+# Measured with g++ 12 (357, 619, 2112, 1360), and less on top than was gained last.
+within plain_add 400
+within add 680
+within mul_backward 2300
+within tanh_backward 1480
+if within add_planted 680; then
   echo "an op that was recorded twice was not noticed"
   exit 1
 fi
