@@ -52,20 +52,17 @@ void Saved::fail_stale(const detail::SavedTensor& saved) const {
 }
 
 void Saved::unpack(const detail::SavedTensor& saved, Tensor& x) const {
-  if (!saved.is_output()) x = detail::handle_of(*saved.elements);
+  if (!x.defined() && !saved.is_output()) x = detail::handle_of(*saved.elements);
   if (!x.defined()) {
     // Who frees the node is alone with it, so the tensor may be the one that was.
     if (last_) x = detail::new_handle_of(*saved.elements);
     if (!x.defined()) x = detail::new_tensor(*saved.elements);
     x.body().grad_slot = saved.is_input() ? node_.inputs()[static_cast<std::size_t>(~saved.place)] : saved.history;
   }
-  if (saved.is_output() && GradMode::enabled() && !x.grad_slot()) {
-    auto slot = Ref<detail::GradSlot>::adopt(new detail::GradSlot(x));
-    slot->grad_fn = Ref<Node>(&node_);
-    slot->output = static_cast<std::uint32_t>(saved.place);
-    slot->requires_grad = true;
-    x.body().grad_slot = std::move(slot);
-  }
+  // Not only when it is made: it may have been read under NoGrad before.
+  if (saved.is_output() && GradMode::enabled() && !x.grad_slot())
+    detail::set_history(x, Ref<detail::GradSlot>::adopt(new detail::GradSlot(x)), Ref<Node>(&node_),
+                        static_cast<std::uint32_t>(saved.place));
 }
 
 Tensor Saved::take_sum(std::size_t input) const {

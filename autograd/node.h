@@ -96,7 +96,7 @@ class Saved {
   /// returns.
   const Tensor& operator[](std::size_t i) const {
     Tensor& x = unpacked_[i];
-    if (elements(i) != nullptr && !x.defined()) unpack(saved_[i], x);
+    if (elements(i) != nullptr && (!x.defined() || GradMode::enabled())) unpack(saved_[i], x);
     return x;
   }
   /// The same for a kernel that reads numbers and needs no tensor: null for an undefined one.
@@ -186,14 +186,20 @@ namespace detail {
 /// The sequence number that an op which reads it comes after.
 inline std::uint64_t sequence_of(const GradSlot* slot) { return slot && slot->grad_fn ? slot->grad_fn->sequence() : 0; }
 
-[[gnu::always_inline]] inline void attach(const Tensor& y, Ref<Node> node, std::uint32_t output) {
-  auto slot = Ref<GradSlot>::adopt(output == 0 ? &node->slot_ : new GradSlot(y));
-  slot->in_node = output == 0;
+/// Makes y that output by a slot of its own.
+[[gnu::always_inline]] inline void set_history(const Tensor& y, Ref<GradSlot> slot, Ref<Node> node,
+                                               std::uint32_t output) {
   slot->grad_fn = std::move(node);
   slot->output = output;
   slot->requires_grad = true;
+  y.body().grad_slot = std::move(slot);
+}
+
+[[gnu::always_inline]] inline void attach(const Tensor& y, Ref<Node> node, std::uint32_t output) {
+  auto slot = Ref<GradSlot>::adopt(output == 0 ? &node->slot_ : new GradSlot(y));
+  slot->in_node = output == 0;
+  set_history(y, std::move(slot), std::move(node), output);
   Body& b = y.body();
-  b.grad_slot = std::move(slot);
   if (b.is_view && !b.base && !std::exchange(b.is_pinned, true))
     b.storage->pins.fetch_add(1, std::memory_order_relaxed);
 }

@@ -128,6 +128,20 @@ TEST_CASE("Saved tells what is needed; undefined inputs and saves are allowed") 
   CHECK(of(a.grad()) == Values{2});
 }
 
+TEST_CASE("an own output that was read under NoGrad has its history when it is read again") {
+  const Tensor x = leaf({0.5});
+  const Tensor y = exp(x.detach());
+  const Tensor z = record("op", {x}, y, save(y), [](const Tensor& g, const Saved& s) {
+    {
+      NoGrad guard;
+      CHECK_FALSE(s[0].requires_grad());
+    }
+    return g * s[0];
+  });
+  const Tensor first = grad({z}, {x}, {.create_graph = true})[0];
+  CHECK(of(grad({first}, {x})[0]) == of(first));  // exp is all its derivatives
+}
+
 TEST_CASE("without a recording, record only hands the result through") {
   Tensor x = leaf({1}), plain = x.detach();
   auto before = alloc::counters().live_nodes;
