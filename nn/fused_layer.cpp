@@ -87,7 +87,7 @@ T* data(const Tensor& x) {
 }
 template <class T>
 T* data(const unroll::detail::Elements* x) {
-  return x != nullptr ? static_cast<T*>(x->storage->data()) + x->offset : nullptr;
+  return x != nullptr ? x->data<T>() : nullptr;
 }
 
 template <class T>
