@@ -60,7 +60,7 @@ std::int64_t first_nan(const Tensor& x) {
   if (!x.defined() || !x.is_floating_point()) return -1;
   const Tensor row_major = kernels::contiguous(x);
   return dispatch_float("anomaly", x.dtype(), [&]<class T>() -> std::int64_t {
-    const T *begin = row_major.data<T>(), *end = begin + row_major.numel();
+    const T *begin = row_major.raw<T>(), *end = begin + row_major.numel();
     const T* found = std::find_if(begin, end, [](T v) { return std::isnan(v); });
     return found == end ? -1 : found - begin;
   });

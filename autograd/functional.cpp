@@ -185,7 +185,7 @@ class Call {
   static Tensor pick(const Tensor& y, std::int64_t rows, std::int64_t width, std::int64_t e) {
     Tensor v = zeros(y.shape(), y.dtype());
     dispatch_float("jacobian", v.dtype(), [&]<class T>() {
-      for (std::int64_t n = 0; n < rows; ++n) v.data<T>()[n * width + e] = 1;
+      for (std::int64_t n = 0; n < rows; ++n) v.raw<T>()[n * width + e] = 1;
     });
     return v;
   }

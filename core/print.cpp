@@ -79,7 +79,7 @@ class Format {
 template <class T>
 class Printer {
  public:
-  explicit Printer(const Tensor& x) : x_(x), first_(x.data<T>()), summarize_(x.numel() > kThreshold) {
+  explicit Printer(const Tensor& x) : x_(x), first_(x.raw<T>()), summarize_(x.numel() > kThreshold) {
     visit(0, first_, [this](T value) { format_.see(widened(value)); });
     format_.choose();
     visit(0, first_, [this](T value) { format_.measure(widened(value)); });

@@ -53,7 +53,7 @@ namespace {
 template <class T, class Fill>
 void in_memory_order(const Tensor& x, Fill fill) {
   Tensor in_order = x.is_contiguous() ? x : views::permute(x, memory_order(x));
-  T* p = x.data<T>();
+  T* p = x.raw<T>();
   kernels::for_rows<1>(in_order.shape(), {&in_order.strides()},
                        [&](auto offset, std::int64_t n, auto step) { fill(p + offset[0], n, step[0]); });
 }
@@ -73,7 +73,7 @@ void fill_normal(const char* op, const Tensor& x, double mean, double std, Gener
   check<ValueError>(std >= 0, "{}: expected a standard deviation >= 0, got {}", op, std);
   dispatch_float(op, x.dtype(), [&]<class T>() {
     if (x.is_contiguous() && x.numel() >= 16)
-      return kernels::normal_blocks(x.data<T>(), x.numel(), static_cast<T>(mean), static_cast<T>(std), g);
+      return kernels::normal_blocks(x.raw<T>(), x.numel(), static_cast<T>(mean), static_cast<T>(std), g);
     in_memory_order<T>(
         x, [&](T* first, std::int64_t n, std::int64_t step) { kernels::normal(first, n, step, mean, std, g); });
   });
@@ -86,7 +86,7 @@ void fill_bernoulli(const Tensor& x, double p, Generator& g) {
       return in_memory_order<T>(
           x, [&](T* first, std::int64_t n, std::int64_t step) { kernels::bernoulli(first, n, step, p, g); });
     kernels::Mcg31 stream(g.random32());  // one draw for all of x, whose elements are taken in row-major order
-    T* elements = x.data<T>();
+    T* elements = x.raw<T>();
     kernels::for_rows<1>(x.shape(), {&x.strides()}, [&](auto offset, std::int64_t n, auto step) {
       for (std::int64_t i = 0; i < n; ++i) elements[offset[0] + i * step[0]] = static_cast<T>(stream.unit() < p);
     });
@@ -134,25 +134,25 @@ Tensor randint(std::int64_t low, std::int64_t high, Shape shape, Generator& gene
   check<ValueError>(low < high, "randint: expected low < high, got {} and {}", low, high);
   Tensor x = empty(std::move(shape), DType::Int64);
   std::uint64_t range = static_cast<std::uint64_t>(high) - static_cast<std::uint64_t>(low);
-  kernels::integers(x.data<std::int64_t>(), x.numel(), low, range, generator);
+  kernels::integers(x.raw<std::int64_t>(), x.numel(), low, range, generator);
   return x;
 }
 
 Tensor randperm(std::int64_t n, Generator& generator) {
   check<ValueError>(n >= 0, "randperm: expected n >= 0, got {}", n);
   Tensor x = empty({n}, DType::Int64);
-  kernels::permutation(x.data<std::int64_t>(), n, generator);
+  kernels::permutation(x.raw<std::int64_t>(), n, generator);
   return x;
 }
 
 Tensor bernoulli(const Tensor& probabilities, Generator& generator) {
   Tensor p = kernels::contiguous(probabilities), x = empty_like(p);
   dispatch_float("bernoulli", p.dtype(), [&]<class T>() {
-    const T* values = p.data<T>();
+    const T* values = p.raw<T>();
     for (std::int64_t i = 0; i < p.numel(); ++i)
       check<ValueError>(values[i] >= 0 && values[i] <= 1, "bernoulli: expected probabilities in [0, 1], got {}",
                         values[i]);
-    kernels::bernoulli(x.data<T>(), values, p.numel(), generator);
+    kernels::bernoulli(x.raw<T>(), values, p.numel(), generator);
   });
   return x;
 }

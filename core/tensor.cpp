@@ -14,7 +14,17 @@ namespace {
 constexpr std::size_t kHeader = alloc::kAlignment, kBodyAndHeader = 3 * alloc::kAlignment, kSmall = 1024;
 static_assert(sizeof(Storage) <= kHeader && sizeof(Body) + sizeof(Storage) <= kBodyAndHeader);
 
+// What goes with a storage that nobody has any more.
+void clear(Storage& storage) noexcept {
+  if (storage.panels.load(std::memory_order_relaxed) != nullptr) [[unlikely]]
+    drop_panels(storage);
+}
+
 std::size_t lead(bool has_body) noexcept { return has_body ? kBodyAndHeader : kHeader; }
+
+Storage* header_in(void* block, bool has_body) noexcept {
+  return reinterpret_cast<Storage*>(static_cast<std::byte*>(block) + lead(has_body) - sizeof(Storage));
+}
 
 bool is_row_major(const Shape& shape, const Strides& strides, std::int64_t numel) noexcept {
   if (numel == 0) return true;
@@ -30,6 +40,7 @@ bool is_row_major(const Shape& shape, const Strides& strides, std::int64_t numel
 
 void release(Storage* storage) noexcept {
   if (!storage->drop()) return;
+  clear(*storage);
   const std::size_t before = lead(storage->has_body);
   alloc::deallocate(static_cast<std::byte*>(storage->data()) - before, before + storage->bytes);
 }
@@ -57,7 +68,7 @@ Tensor new_body(Args&&... args) {
 
 // The header in a new block.
 Ref<Storage> storage_in(void* block, std::size_t bytes, bool has_body) noexcept {
-  auto* storage = new (static_cast<std::byte*>(block) + lead(has_body) - sizeof(Storage)) Storage{};
+  auto* storage = new (header_in(block, has_body)) Storage{};
   storage->has_body = has_body;
   storage->bytes = bytes;
   return Ref<Storage>::adopt(storage);
@@ -99,12 +110,13 @@ void destroy(Body* body) noexcept {
   body->grad_slot = {};
   body->base = {};
   Storage* block = body->storage.give();
-  if (body->block) [[unlikely]] {
+  if (body->holds_block) [[unlikely]] {
     release(block);
-    block = body->block.give();
+    block = header_in(body, true);
   }
   const std::size_t bytes = kBodyAndHeader + block->bytes;
   if (!block->drop()) return alloc::forget_tensor();  // a view lives on
+  clear(*block);
   alloc::deallocate(body, bytes, alloc::Kind::Tensor);
 }
 }  // namespace
@@ -124,7 +136,9 @@ Tensor new_like(const Elements& like, DType dtype) {
 
 Ref<Storage> replace_storage(Body& body, Ref<Storage> storage) noexcept {
   Ref<Storage> before = std::exchange(body.storage, std::move(storage));
-  if (body.in_storage && !body.block) body.block = before;
+  if (!body.in_storage || body.holds_block) return before;
+  body.holds_block = true;
+  retain(before.get());
   return before;
 }
 
@@ -191,7 +205,7 @@ Tensor arange(double start, double end, double step, DType dtype) {
   check<ShapeError>(count < 0x1p62, "arange: {} elements are too many", count);
   Tensor x = empty({static_cast<std::int64_t>(count)}, dtype);
   dispatch_number("arange", dtype, [&]<class T>() {
-    T* p = x.data<T>();
+    T* p = x.raw<T>();
     for (std::int64_t i = 0; i < x.numel(); ++i) p[i] = static_cast<T>(start + static_cast<double>(i) * step);
   });
   return x;
@@ -220,7 +234,7 @@ template <class T, class Values>
 Tensor copied(const Values& values, Shape shape) {
   check_count(values.size(), shape);
   Tensor x = empty(std::move(shape), dtype_of<T>);
-  std::copy(values.begin(), values.end(), x.data<T>());
+  std::copy(values.begin(), values.end(), x.raw<T>());
   return x;
 }
 }  // namespace
@@ -229,7 +243,7 @@ template <Literal V>
 Tensor tensor(std::initializer_list<V> values, DType dtype) {
   Tensor x = empty({static_cast<std::int64_t>(values.size())}, dtype);
   dispatch(dtype, [&]<class T>() {
-    std::transform(values.begin(), values.end(), x.data<T>(), [](V v) { return static_cast<T>(v); });
+    std::transform(values.begin(), values.end(), x.raw<T>(), [](V v) { return static_cast<T>(v); });
   });
   return x;
 }
@@ -239,7 +253,7 @@ Tensor tensor(std::initializer_list<std::initializer_list<V>> rows, DType dtype)
   std::size_t columns = rows.size() ? rows.begin()->size() : 0;
   Tensor x = empty({static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(columns)}, dtype);
   dispatch(dtype, [&]<class T>() {
-    T* p = x.data<T>();
+    T* p = x.raw<T>();
     for (const auto& row : rows) {
       check<ShapeError>(row.size() == columns, "tensor: rows of {} and {} elements", columns, row.size());
       p = std::transform(row.begin(), row.end(), p, [](V v) { return static_cast<T>(v); });
@@ -259,7 +273,7 @@ Tensor from_data(const std::vector<T>& values, Shape shape) {
 template <class T>
 std::vector<T> Tensor::to_vector() const {
   Tensor x = kernels::contiguous(*this);
-  return std::vector<T>(x.data<T>(), x.data<T>() + x.numel());
+  return std::vector<T>(x.raw<T>(), x.raw<T>() + x.numel());
 }
 
 template Tensor from_data(std::span<const float>, Shape);

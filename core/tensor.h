@@ -3,6 +3,7 @@
 #include <unroll/core/ref.h>
 #include <unroll/core/shape.h>
 
+#include <array>
 #include <concepts>
 #include <span>
 #include <vector>
@@ -16,17 +17,22 @@ class GradHook;
 class HookHandle;
 
 namespace detail {
+struct KeptPanels;  // core/kernels/panels.cpp
+
 /// The memory behind one or more tensors; its elements follow this header, aligned for vectors. Views share it, and
 /// with it the version.
 struct Storage : RefCounted {
-  bool has_body = false;              // and the body of the tensor it was made for goes before it, in one block
-  std::size_t bytes;                  // of the elements
-  std::uint32_t version = 0;          // how often the elements have been written in place
-  std::atomic<std::int32_t> pins{0};  // live tensors with Body::is_pinned
-  const char* last_write = "";        // the op that wrote last, for the error that a stale saved tensor raises
+  bool has_body = false;                     // and the body of the tensor it was made for goes before it, in one block
+  std::atomic<bool> is_given_out{false};     // by data<T>(): who has a pointer writes without raising the version
+  std::size_t bytes;                         // of the elements
+  std::uint32_t version = 0;                 // how often the elements have been written in place
+  std::atomic<std::int32_t> pins{0};         // live tensors with Body::is_pinned
+  const char* last_write = "";               // the op that wrote last, for the error that a stale saved tensor raises
+  std::atomic<KeptPanels*> panels{nullptr};  // of a weight
   void* data() noexcept { return this + 1; }
 };
 void release(Storage*) noexcept;
+void drop_panels(Storage& storage) noexcept;
 
 /// What autograd knows of a tensor (autograd/node.h). core only owns it.
 struct GradSlot;
@@ -67,16 +73,18 @@ void release(Elements*) noexcept;
 
 /// What a Tensor points to. With the last handle goes what lies in Body, with the last hold the rest.
 struct Body : RefCounted, Elements {
+  // First what fits behind the flags of Elements, where the compiler puts it.
+  bool is_hidden = false;  // a view made under NoGrad of a tensor that requires a gradient
+  // Of a base, how often its history was rewritten; in a view, those that its own history knows of.
+  std::atomic<std::uint32_t> rewrites{0};
   Ref<GradSlot> grad_slot;  // none for a plain tensor
   // A recorded view is part of the tensor whose memory it shows: it follows that one's history, and one that is written
   // in place rewrites it (autograd/ops/in_place.cpp). Set by the ops of autograd/ops/shape.cpp, never on a base.
   Ref<Body> base;
-  std::atomic<std::uint32_t> rewrites{0};  // of a base's history; in a view, those that its own history knows of
-  bool is_piece = false;                   // of several that one op returned, or a view of such a piece
-  bool is_hidden = false;                  // a view made under NoGrad of a tensor that requires a gradient
+  bool is_piece = false;   // of several that one op returned, or a view of such a piece
   bool is_pinned = false;  // a view with a history that follows nothing, as from a Function: no recorded write may come
-  bool in_storage = false;  // it lies in the block of the storage it was made with,
-  Ref<Storage> block;       // which is this one, once it shows another
+  bool in_storage = false;   // it lies in the block of the storage it was made with,
+  bool holds_block = false;  // which it holds also when it shows another
   using Elements::Elements;
   explicit Body(const Elements& like) : Elements(like) {}
   bool is_outdated() const noexcept {
@@ -136,16 +144,20 @@ class Tensor {
   std::uint32_t version() const { return body().storage->version; }
 
   /// The first element; the others stand at multiples of strides(). Raises DTypeError when T is not the dtype.
+  ///
+  /// Whoever has the pointer may write at any time. So kernels make nothing of this memory that they keep from call to
+  /// call: a weight whose pointer was asked for once is packed whenever it is used. copy_ and to_vector have no such
+  /// price.
   template <class T>
   T* data() const {
-    check<DTypeError>(dtype_of<T> == dtype(), "data: the tensor is {}, asked for as {}", dtype(), dtype_of<T>);
-    return body().data<T>();
+    body().storage->is_given_out.store(true, std::memory_order_relaxed);
+    return raw<T>();
   }
   /// The value of a one-element tensor of any dtype, converted to T. Raises ShapeError unless numel() = 1.
   template <class T = double>
   T item() const {
     check<ShapeError>(numel() == 1, "item: expected one element, got shape {}", shape());
-    return dispatch(dtype(), [&]<class S>() { return static_cast<T>(*data<S>()); });
+    return dispatch(dtype(), [&]<class S>() { return static_cast<T>(*raw<S>()); });
   }
   /// All elements in row-major order. Raises DTypeError when T is not the dtype.
   template <class T>
@@ -207,6 +219,12 @@ class Tensor {
   void backward(const BackwardOptions& options) const;
 
   // -- for the library itself
+  /// data() of whoever says so when it has written (kernels::wrote).
+  template <class T>
+  T* raw() const {
+    check<DTypeError>(dtype_of<T> == dtype(), "data: the tensor is {}, asked for as {}", dtype(), dtype_of<T>);
+    return body().data<T>();
+  }
   explicit Tensor(Ref<detail::Body> body) noexcept : body_(std::move(body)) {}
   detail::Body& body() const {
     if (!body_) [[unlikely]]

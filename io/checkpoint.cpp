@@ -153,14 +153,14 @@ optim::LRScheduler::StateDict scheduler_in(const Safetensors& file, const char* 
 // The bytes of a state as Int64, the only dtype of safetensors and ours that keeps any bits.
 Tensor tensor_of(const std::vector<std::byte>& bytes) {
   Tensor x = empty({static_cast<std::int64_t>(bytes.size() / sizeof(std::int64_t))}, DType::Int64);
-  std::memcpy(x.data<std::int64_t>(), bytes.data(), bytes.size());
+  std::memcpy(x.raw<std::int64_t>(), bytes.data(), bytes.size());
   return x;
 }
 
 Generator generator_in(const Safetensors& file, Generator generator) {
   bool found = false;
   with_prefix(file.tensors, "generator.state", [&](const std::string&, const Tensor& x) {
-    generator.set_state(std::as_bytes(std::span(x.data<std::int64_t>(), static_cast<std::size_t>(x.numel()))));
+    generator.set_state(std::as_bytes(std::span(x.raw<std::int64_t>(), static_cast<std::size_t>(x.numel()))));
     found = true;
   });
   check<ValueError>(found, "checkpoint: the file holds no generator");

@@ -131,7 +131,7 @@ Tensor read_tensor(const Entry& entry, std::string_view data) {
     check<FormatError>(std::ranges::all_of(bytes, [](char c) { return c == 0 || c == 1; }),
                        "safetensors: tensor {} of BOOL has bytes other than 0 and 1", Quoted{entry.name});
   Tensor x = empty(entry.shape, entry.dtype);
-  dispatch(entry.dtype, [&]<class T>() { std::memcpy(x.data<T>(), bytes.data(), bytes.size()); });
+  dispatch(entry.dtype, [&]<class T>() { std::memcpy(x.raw<T>(), bytes.data(), bytes.size()); });
   return x;
 }
 
@@ -204,7 +204,7 @@ std::string write_safetensors(const NamedTensors& tensors, const Metadata& metad
   for (const auto* named : sorted) {
     Tensor x = kernels::contiguous(named->second);
     dispatch(x.dtype(), [&]<class T>() {
-      file.append(reinterpret_cast<const char*>(x.data<T>()), static_cast<std::size_t>(x.numel()) * sizeof(T));
+      file.append(reinterpret_cast<const char*>(x.raw<T>()), static_cast<std::size_t>(x.numel()) * sizeof(T));
     });
   }
   return file;

@@ -68,7 +68,10 @@ Layer describe(FusedKind kind, Memory memory, const StepLayout& layout, const Te
 void check_shapes(const char* op, const Layer& layer, const FusedDirection& d) {
   const kernels::RecurrentSizes& s = layer.sizes;
   auto expect = [op](const char* name, const Tensor& x, std::initializer_list<std::int64_t> sizes) {
-    if (!x.defined() || std::ranges::equal(x.shape(), sizes)) return;
+    if (!x.defined()) return;
+    bool equal = x.shape().size() == sizes.size();
+    for (std::size_t i = 0; equal && i < sizes.size(); ++i) equal = x.shape()[i] == sizes.begin()[i];
+    if (equal) return;
     unroll::detail::fail<ShapeError>("{}: {} has shape {}, expected {}", op, name, x.shape(), Shape(sizes));
   };
   const std::int64_t rows = s.gates() * s.hidden;
@@ -81,22 +84,33 @@ void check_shapes(const char* op, const Layer& layer, const FusedDirection& d) {
 
 Tensor contiguous(Tensor x) { return !x.defined() || x.is_contiguous() ? std::move(x) : x.contiguous(); }
 
+using unroll::detail::Elements;
+
+const Elements* elements(const Tensor& x) { return x.defined() ? &x.body() : nullptr; }
 template <class T>
-T* data(const Tensor& x) {
-  return x.defined() ? x.data<T>() : nullptr;
+T* data(const Elements* x) {
+  return x != nullptr ? x->data<T>() : nullptr;
 }
 template <class T>
-T* data(const unroll::detail::Elements* x) {
-  return x != nullptr ? x->data<T>() : nullptr;
+T* data(const Tensor& x) {
+  return data<T>(elements(x));
 }
 
 template <class T>
 using Work = std::array<T*, kWorkspaces>;
 
-// `in` is where each of the direction's inputs lies.
-template <class T, class At>
-kernels::RecurrentInputs<T> inputs_of(const T* x, At in) {
-  return {x, in(kH), in(kC), in(kIh), in(kHh), in(kBiasIh), in(kBiasHh), in(kHr)};
+// x's storage, if x is all that lies there.
+unroll::detail::Storage* home(const Elements* x) {
+  return x != nullptr && static_cast<std::size_t>(x->numel) * size_of(x->dtype) == x->storage->bytes ? x->storage.get()
+                                                                                                     : nullptr;
+}
+
+// `in` tells each of the direction's inputs.
+template <class T, class In>
+kernels::RecurrentInputs<T> inputs_of(const T* x, In in) {
+  auto at = [&in](std::size_t i) { return data<T>(in(i)); };
+  return {x,           at(kH),  at(kC),        at(kIh),       at(kHh),      at(kBiasIh),
+          at(kBiasHh), at(kHr), home(in(kIh)), home(in(kHh)), home(in(kHr))};
 }
 
 template <class T>
@@ -138,7 +152,7 @@ kernels::RecurrentCheckpoints<T> checkpoints_of(const Layer& layer, const Work<T
 }
 
 // Of undefined value, like what was saved.
-Tensor like(const unroll::detail::Elements* x) { return unroll::detail::new_like(*x, x->dtype); }
+Tensor like(const Elements* x) { return unroll::detail::new_like(*x, x->dtype); }
 
 // Makes room for the gradients of a direction's weights, of which the first is input number `first`. Those of a cell in
 // a loop have most of their steps already, which the kernels then add to: returns whether they do.
@@ -173,9 +187,9 @@ void backward(const Layer& layer, Gradients g, const Saved& s, std::span<Tensor>
       const std::size_t work_at = first_work + kWorkspaces * d;
       const Work<T> work{saved(work_at), saved(work_at + 1), saved(work_at + 2)};
       const auto out = outputs_of<T>(layer, d, saved(y_at), work);
-      const auto in = inputs_of<T>(saved(0), [&](std::size_t i) { return saved(base + i); });
+      const auto in = inputs_of<T>(saved(0), [&](std::size_t i) { return s.elements(base + i); });
       const kernels::RecurrentCotangents<T> of_outputs{
-          dy.defined() ? dy.data<T>() + static_cast<std::int64_t>(d) * layer.sizes.output() : nullptr, out.y_row,
+          dy.defined() ? dy.raw<T>() + static_cast<std::int64_t>(d) * layer.sizes.output() : nullptr, out.y_row,
           data<T>(dh_n), data<T>(dc_n)};
       for (std::size_t i = base; i < base + kIh; ++i)
         if (s.needs(i)) dx[i] = like(s.elements(i));
@@ -225,22 +239,25 @@ FusedResult fused_layer(const char* op, FusedKind kind, Memory memory, const Ste
     shape.back() = width;
     return empty(std::move(shape), x.dtype());
   };
-  auto state = [&](std::int64_t width) {
+  auto state = [&](const Tensor& initial, std::int64_t width) {
+    if (initial.defined()) return empty_like(initial);
     return layer.single ? like_x(width) : empty({layer.batch, width}, x.dtype());
   };
   FusedResult result;
-  result.output = outputs[0] = like_x(static_cast<std::int64_t>(directions.size()) * layer.sizes.output());
+  const std::int64_t width = layer.sizes.output();
+  result.output = outputs[0] =
+      layer.single ? state(inputs[1 + kH], width) : like_x(static_cast<std::int64_t>(directions.size()) * width);
   dispatch_float(op, x.dtype(), [&]<class T>() {
     for (std::size_t d = 0; d < directions.size(); ++d) {
       const std::span<Tensor, kWorkspaces> mine(&work[kWorkspaces * d], kWorkspaces);
       if (records) std::ranges::move(workspace<T>(layer, x.dtype()), mine.begin());
       const Work<T> held{data<T>(mine[0]), data<T>(mine[1]), data<T>(mine[2])};
       auto out = outputs_of<T>(layer, d, data<T>(outputs[0]), held);
-      if (!layer.single) result.h[d] = outputs[layer.h_at(d)] = state(layer.sizes.output());
-      if (layer.has_cells()) result.c[d] = outputs[layer.c_at(d)] = state(layer.sizes.hidden);
-      out.h_n = data<T>(result.h[d]), out.c_n = data<T>(result.c[d]);
       const std::size_t base = 1 + kInputs * d;
-      const auto in = inputs_of<T>(data<T>(inputs[0]), [&](std::size_t i) { return data<T>(inputs[base + i]); });
+      if (!layer.single) result.h[d] = outputs[layer.h_at(d)] = state(inputs[base + kH], width);
+      if (layer.has_cells()) result.c[d] = outputs[layer.c_at(d)] = state(inputs[base + kC], layer.sizes.hidden);
+      out.h_n = data<T>(result.h[d]), out.c_n = data<T>(result.c[d]);
+      const auto in = inputs_of<T>(data<T>(inputs[0]), [&](std::size_t i) { return elements(inputs[base + i]); });
       if (records && memory == Memory::Checkpoint)
         kernels::recurrent_forward_in_segments(layer.sizes, layer.of(d), in, out, layer.segments(),
                                                checkpoints_of<T>(layer, held));

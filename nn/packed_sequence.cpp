@@ -181,7 +181,7 @@ PaddedSequence pad_packed_sequence(const PackedSequence& sequence, const PadOpti
   std::iota(rank.begin(), rank.end(), 0);
   if (sequence.unsorted_indices().defined()) rank = sequence.unsorted_indices().to_vector<std::int64_t>();
   const Tensor places = full(checked_mul(steps, batch), static_cast<double>(padding), DType::Int64);
-  std::int64_t* rows = places.data<std::int64_t>();
+  std::int64_t* rows = places.raw<std::int64_t>();
   std::int64_t first = 0;  // the row where step t begins
   for (std::int64_t t = 0; t < longest; ++t) {
     const std::int64_t running = sequence.batch_sizes()[static_cast<std::size_t>(t)];

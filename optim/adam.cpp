@@ -73,8 +73,8 @@ void Adam::update(const ParamGroup& group, std::span<Update> updates) const {
                                          .decay = static_cast<T>(decoupled_ ? 0 : weight_decay),
                                          .sign = static_cast<T>(maximize ? -1 : 1)};
       auto& [mean, square, greatest] = u.state.tensors;
-      kernels::adam<T>(u.param.data<T>(), mean.data<T>(), square.data<T>(), amsgrad ? greatest.data<T>() : nullptr,
-                       u.grad.data<T>(), u.param.numel(), step);
+      kernels::adam<T>(u.param.raw<T>(), mean.raw<T>(), square.raw<T>(), amsgrad ? greatest.raw<T>() : nullptr,
+                       u.grad.raw<T>(), u.param.numel(), step);
     });
   }
 }

@@ -43,8 +43,8 @@ void SGD::update(const ParamGroup& group, std::span<Update> updates) const {
                                         .decay = static_cast<T>(decay),
                                         .sign = static_cast<T>(maximize ? -1 : 1),
                                         .nesterov = nesterov};
-      T* buffer = step.momentum != 0 ? u.state.tensors[0].data<T>() : nullptr;
-      kernels::sgd<T>(u.param.data<T>(), buffer, u.grad.data<T>(), u.param.numel(), step, u.first);
+      T* buffer = step.momentum != 0 ? u.state.tensors[0].raw<T>() : nullptr;
+      kernels::sgd<T>(u.param.raw<T>(), buffer, u.grad.raw<T>(), u.param.numel(), step, u.first);
     });
 }
 

@@ -187,9 +187,9 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   Tensor y = empty(shape, a.dtype()), c = views::expand(condition, shape), p = views::expand(a, shape),
          q = views::expand(b, shape);
   dispatch(a.dtype(), [&]<class T>() {
-    const bool* mask = c.data<bool>();
-    const T *yes = p.data<T>(), *no = q.data<T>();
-    T* out = y.data<T>();
+    const bool* mask = c.raw<bool>();
+    const T *yes = p.raw<T>(), *no = q.raw<T>();
+    T* out = y.raw<T>();
     kernels::for_rows<4>(
         shape, {&y.strides(), &c.strides(), &p.strides(), &q.strides()}, [&](auto offset, std::int64_t n, auto step) {
           for (std::int64_t i = 0; i < n; ++i)

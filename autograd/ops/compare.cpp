@@ -41,7 +41,7 @@ Tensor classify(const char* op, const Tensor& x, F f) {
 }
 
 std::span<const bool> elements(const Tensor& contiguous) {
-  return {contiguous.data<bool>(), static_cast<std::size_t>(contiguous.numel())};
+  return {contiguous.raw<bool>(), static_cast<std::size_t>(contiguous.numel())};
 }
 
 template <class F>
@@ -58,7 +58,7 @@ Tensor arg(const char* op, const Tensor& x, std::int64_t dim, bool keepdim, F be
   Tensor y = empty(std::move(shape), DType::Int64);
   if (y.numel() > 0)
     dispatch_number(op, x.dtype(),
-                    [&]<class T>() { kernels::index_of_best(source.data<T>(), y.data<std::int64_t>(), e, beats); });
+                    [&]<class T>() { kernels::index_of_best(source.raw<T>(), y.raw<std::int64_t>(), e, beats); });
   return y;
 }
 

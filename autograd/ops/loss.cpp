@@ -206,15 +206,15 @@ Tensor negative_log_softmax_at(const Tensor& x, const Tensor& t) {
   Tensor in = kernels::contiguous(x), loss = empty(t.shape(), x.dtype()), max = empty_like(loss),
          log_sum = empty_like(loss);
   dispatch_float("cross_entropy", x.dtype(), [&]<class T>() {
-    kernels::cross_entropy(loss.data<T>(), max.data<T>(), log_sum.data<T>(), static_cast<const T*>(in.data<T>()),
-                           t.data<std::int64_t>(), t.numel(), x.size(-1));
+    kernels::cross_entropy(loss.raw<T>(), max.raw<T>(), log_sum.raw<T>(), static_cast<const T*>(in.raw<T>()),
+                           t.raw<std::int64_t>(), t.numel(), x.size(-1));
   });
   auto backward = [](Gradients g, const Saved& s, std::span<Tensor> dx) {
     Tensor dloss = kernels::contiguous(g[0]), logits = kernels::contiguous(s[0]);
     dx[0] = empty_like(logits);
     dispatch_float("cross_entropy", logits.dtype(), [&]<class T>() {
-      kernels::cross_entropy_backward<T>(dx[0].data<T>(), dloss.data<T>(), logits.data<T>(), s[1].data<T>(),
-                                         s[2].data<T>(), s[3].data<std::int64_t>(), dloss.numel(), logits.size(-1));
+      kernels::cross_entropy_backward<T>(dx[0].raw<T>(), dloss.raw<T>(), logits.raw<T>(), s[1].raw<T>(),
+                                         s[2].raw<T>(), s[3].raw<std::int64_t>(), dloss.numel(), logits.size(-1));
     });
   };
   record_fused("cross_entropy", {x}, std::span(&loss, 1), {max, log_sum, t}, backward, definition);

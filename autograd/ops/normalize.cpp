@@ -12,7 +12,7 @@ namespace {
 
 template <class T>
 T* pointer(const Tensor& x) {
-  return x.defined() ? x.data<T>() : nullptr;
+  return x.defined() ? x.raw<T>() : nullptr;
 }
 
 }  // namespace
@@ -21,7 +21,7 @@ T* pointer(const Tensor& x) {
 Tensor softmax(const Tensor& x, std::int64_t dim) {
   kernels::Extent extent = kernels::extent_around(x.shape(), wrap_dim("softmax", dim, x.shape().size()));
   Tensor y = empty_like(x), in = kernels::contiguous(x);
-  dispatch_float("softmax", x.dtype(), [&]<class T>() { kernels::softmax(y.data<T>(), in.data<T>(), extent); });
+  dispatch_float("softmax", x.dtype(), [&]<class T>() { kernels::softmax(y.raw<T>(), in.raw<T>(), extent); });
   return record("softmax", {x}, y, save(y),
                 [dim](const Tensor& g, const Saved& s) { return s[0] * (g - sum(g * s[0], dim, true)); });
 }
@@ -30,7 +30,7 @@ Tensor softmax(const Tensor& x, std::int64_t dim) {
 Tensor log_softmax(const Tensor& x, std::int64_t dim) {
   kernels::Extent extent = kernels::extent_around(x.shape(), wrap_dim("log_softmax", dim, x.shape().size()));
   Tensor y = empty_like(x), in = kernels::contiguous(x);
-  dispatch_float("log_softmax", x.dtype(), [&]<class T>() { kernels::log_softmax(y.data<T>(), in.data<T>(), extent); });
+  dispatch_float("log_softmax", x.dtype(), [&]<class T>() { kernels::log_softmax(y.raw<T>(), in.raw<T>(), extent); });
   return record("log_softmax", {x}, y, save(y),
                 [dim](const Tensor& g, const Saved& s) { return g - exp(s[0]) * sum(g, dim, true); });
 }
@@ -46,8 +46,8 @@ void layer_norm_backward(Gradients g, const Saved& s, std::span<Tensor> dx) {
     if (s.needs(i)) dx[i] = zeros_like(s[i]);
   std::int64_t rows = s[3].numel(), n = rows > 0 ? x.numel() / rows : 0;
   dispatch_float("layer_norm", x.dtype(), [&]<class T>() {
-    kernels::layer_norm_backward(pointer<T>(dx[0]), pointer<T>(dx[1]), pointer<T>(dx[2]), dy.data<T>(), x.data<T>(),
-                                 s[3].data<T>(), s[4].data<T>(), pointer<T>(weight), rows, n);
+    kernels::layer_norm_backward(pointer<T>(dx[0]), pointer<T>(dx[1]), pointer<T>(dx[2]), dy.raw<T>(), x.raw<T>(),
+                                 s[3].raw<T>(), s[4].raw<T>(), pointer<T>(weight), rows, n);
   });
 }
 
@@ -85,7 +85,7 @@ Tensor layer_norm(const Tensor& x, const Shape& normalized_shape, const Tensor& 
   Tensor in = kernels::contiguous(x), w = weight.defined() ? kernels::contiguous(weight) : weight,
          b = bias.defined() ? kernels::contiguous(bias) : bias;
   dispatch_float("layer_norm", x.dtype(), [&]<class T>() {
-    kernels::layer_norm(y.data<T>(), centre.data<T>(), rstd.data<T>(), in.data<T>(), pointer<T>(w), pointer<T>(b), rows,
+    kernels::layer_norm(y.raw<T>(), centre.raw<T>(), rstd.raw<T>(), in.raw<T>(), pointer<T>(w), pointer<T>(b), rows,
                         n, eps);
   });
   record_fused("layer_norm", {x, weight, bias}, std::span(&y, 1), {centre, rstd}, layer_norm_backward, definition);

@@ -58,7 +58,7 @@ Tensor keep(const Tensor& y, const Shape& kept) { return y.shape() == kept ? y :
 
 template <class T, class R, class F>
 void sum_into(const Tensor& y, const Plan& p, F f) {
-  kernels::sum(p.x.data<T>(), y.data<R>(), p.extent, f);
+  kernels::sum(p.x.raw<T>(), y.raw<R>(), p.extent, f);
 }
 
 Tensor sum_of(const char* op, const Plan& p) {
@@ -82,7 +82,7 @@ Tensor fold_of(const char* op, const Plan& p, const Tensor& x, F pick) {
                     "{}: shape {} has no element to choose from", op, x.shape());
   Tensor y = empty(p.shape, x.dtype());
   if (y.numel() > 0)
-    dispatch_number(op, x.dtype(), [&]<class T>() { kernels::fold(p.x.data<T>(), y.data<T>(), p.extent, pick); });
+    dispatch_number(op, x.dtype(), [&]<class T>() { kernels::fold(p.x.raw<T>(), y.raw<T>(), p.extent, pick); });
   return y;
 }
 
@@ -157,7 +157,7 @@ Tensor logsumexp(const Tensor& x, const Shape& dims, bool keepdim) {
   Tensor y = empty(p.shape, x.dtype()), peak = empty({e.outer, 1, e.inner}, x.dtype());
   dispatch_float("logsumexp", x.dtype(), [&]<class T>() {
     if (e.n > 0)
-      kernels::fold(p.x.data<T>(), peak.data<T>(), e, kernels::larger);
+      kernels::fold(p.x.raw<T>(), peak.raw<T>(), e, kernels::larger);
     else
       kernels::fill(peak, 0);
     // An infinite maximum would make ∞ − ∞. Without it, e^∞ and e^−∞ are right as they are.

@@ -10,7 +10,7 @@ namespace unroll::kernels {
 void fill(const Tensor& x, double value) {
   check<ValueError>(x.dtype() != DType::Int64 || std::abs(value) < 0x1p63, "fill: {} is no int64", value);
   dispatch(x.dtype(), [&]<class T>() {
-    T* p = x.data<T>();
+    T* p = x.raw<T>();
     auto v = static_cast<T>(value);
     for_rows<1>(x.shape(), {&x.strides()}, [&](auto offset, std::int64_t n, auto step) {
       if (step[0] == 1) {
@@ -27,7 +27,7 @@ void copy(const Tensor& to, const Tensor& from) {
   if (to.dtype() == from.dtype() && to.is_contiguous() && source.is_contiguous()) {
     dispatch(to.dtype(), [&]<class T>() {
       if (to.numel() > 0)
-        std::memmove(to.data<T>(), source.data<T>(), static_cast<std::size_t>(to.numel()) * sizeof(T));
+        std::memmove(to.raw<T>(), source.raw<T>(), static_cast<std::size_t>(to.numel()) * sizeof(T));
     });
     return;
   }

@@ -13,8 +13,8 @@ namespace unroll::kernels {
 /// find its arguments in registers: most tensors are small.
 template <class T, class R, class F>
 [[gnu::noinline]] void map_strided(const Tensor& y, const Tensor& x, F f) {
-  const T* in = x.data<T>();
-  R* out = y.data<R>();
+  const T* in = x.raw<T>();
+  R* out = y.raw<R>();
   for_rows<2>(y.shape(), {&y.strides(), &x.strides()}, [&](auto offset, std::int64_t n, auto step) {
     for (std::int64_t i = 0; i < n; ++i) out[offset[0] + i * step[0]] = f(in[offset[1] + i * step[1]]);
   });
@@ -34,8 +34,8 @@ void map_into(const Tensor& y, const Tensor& x, F f) {
 /// The same of two.
 template <class T, class R, class F>
 [[gnu::noinline]] void zip_strided(const Tensor& y, const Tensor& a, const Tensor& b, F f) {
-  const T *pa = a.data<T>(), *pb = b.data<T>();
-  R* out = y.data<R>();
+  const T *pa = a.raw<T>(), *pb = b.raw<T>();
+  R* out = y.raw<R>();
   for_rows<3>(y.shape(), {&y.strides(), &a.strides(), &b.strides()}, [&](auto offset, std::int64_t n, auto step) {
     R* o = out + offset[0];
     const T *x = pa + offset[1], *z = pb + offset[2];

@@ -18,7 +18,7 @@ void for_index_rows(const Tensor& dense, const Tensor& index, const Tensor& x, s
 }  // namespace
 
 void check_indices(const char* op, const char* what, const Tensor& index, std::size_t dim, std::int64_t size) {
-  const std::int64_t* p = index.data<std::int64_t>();
+  const std::int64_t* p = index.raw<std::int64_t>();
   for_rows<1>(index.shape(), {&index.strides()}, [&](auto at, std::int64_t n, auto step) {
     for (std::int64_t i = 0; i < n; ++i) {
       std::int64_t value = p[at[0] + i * step[0]];
@@ -29,10 +29,10 @@ void check_indices(const char* op, const char* what, const Tensor& index, std::s
 }
 
 void gather(const Tensor& y, const Tensor& x, std::size_t dim, const Tensor& index) {
-  const std::int64_t* indices = index.data<std::int64_t>();
+  const std::int64_t* indices = index.raw<std::int64_t>();
   dispatch(x.dtype(), [&]<class T>() {
-    T* to = y.data<T>();
-    const T* from = x.data<T>();
+    T* to = y.raw<T>();
+    const T* from = x.raw<T>();
     for_index_rows(y, index, x, dim, [&](auto at, std::int64_t n, auto step, std::int64_t stride) {
       T* out = to + at[0];
       const std::int64_t* which = indices + at[1];
@@ -48,10 +48,10 @@ void gather(const Tensor& y, const Tensor& x, std::size_t dim, const Tensor& ind
 }
 
 void scatter_add(const Tensor& y, std::size_t dim, const Tensor& index, const Tensor& source) {
-  const std::int64_t* indices = index.data<std::int64_t>();
+  const std::int64_t* indices = index.raw<std::int64_t>();
   dispatch_number("scatter_add", y.dtype(), [&]<class T>() {
-    T* to = y.data<T>();
-    const T* from = source.data<T>();
+    T* to = y.raw<T>();
+    const T* from = source.raw<T>();
     for_index_rows(source, index, y, dim, [&](auto at, std::int64_t n, auto step, std::int64_t stride) {
       const T* in = from + at[0];
       const std::int64_t* which = indices + at[1];

@@ -48,7 +48,7 @@ template <class T>
 blas::Matrix<T> matrix(const Tensor& x) {
   const Geometry g = geometry(x);
   const bool plain = g.by_rows();
-  return {x.data<std::remove_const_t<T>>(), plain ? g.ld() : g.transposed().ld(), !plain};
+  return {x.raw<std::remove_const_t<T>>(), plain ? g.ld() : g.transposed().ld(), !plain};
 }
 
 // The strides of x's batch dimensions, 0 where it is broadcast to `batch`.

@@ -14,6 +14,11 @@
 /// A layer's gates are kept as slabs of H units side by side, (R, slabs · pad(H)): i f g o of an LSTM; n r z m of a
 /// GRU, m = W_hn h + b_hn, so that what comes from x is the first three and what comes from h the last three; those of
 /// an RNN are not kept. The gradients of the sums take their places: GRU's dm = dn · r.
+namespace unroll::detail {
+struct Storage;
+struct KeptPanels;
+}  // namespace unroll::detail
+
 namespace unroll::kernels {
 
 enum class RecurrentKind : std::uint8_t { LSTM, GRU, RNN };
@@ -86,6 +91,8 @@ template <class T>
 struct RecurrentInputs {
   const T *x, *h0, *c0;                       // (R, I), (N, Ho), (N, H)
   const T *ih, *hh, *bias_ih, *bias_hh, *hr;  // (G·H, I), (G·H, Ho), (G·H), (G·H), (P, H)
+  // The storage of each weight matrix, where its panels may stay; null if other tensors lie there as well.
+  detail::Storage *ih_home = nullptr, *hh_home = nullptr, *hr_home = nullptr;
 };
 
 /// What forward writes. States may be null, and the workspace is when there will be no backward.

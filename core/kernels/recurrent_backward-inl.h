@@ -8,6 +8,7 @@
 #define UNROLL_RECURRENT_BACKWARD_INL_H
 #endif
 
+#include <unroll/core/kernels/panels.h>
 #include <unroll/core/kernels/recurrent_weights-inl.h>
 
 HWY_BEFORE_NAMESPACE();
@@ -62,29 +63,31 @@ class Backward {
     if (s_.projected > 0) {
       outputs_ = Scratch<T>(steps_.all() * h_row_);
       unprojected_ = Scratch<T>(steps_.batch * slab_);
-      hr_ = packed(StridedRows<T>{in_.hr, s_.hidden}, s_.projected, s_.hidden);
+      pack(in_.hr_home, PanelKey::Projection, StridedRows<T>{in_.hr, s_.hidden}, s_.projected, s_.hidden, hr_);
     }
     if (steps_.steps > 1 || dx_.h0 != nullptr)
-      hh_ = packed(StridedRows<T>{in_.hh, s_.output()}, L::gates * s_.hidden, s_.output());
+      pack(in_.hh_home, PanelKey::Hidden, StridedRows<T>{in_.hh, s_.output()}, L::gates * s_.hidden, s_.output(), hh_);
     if (dx_.x != nullptr) {
       auto in_order_of_slabs = [this](std::int64_t k) {
         return in_.ih + (L::x_order[k / s_.hidden] * s_.hidden + k % s_.hidden) * s_.input;
       };
-      ih_ = packed(in_order_of_slabs, L::gates * s_.hidden, s_.input);
+      pack(in_.ih_home, PanelKey::Input, in_order_of_slabs, L::gates * s_.hidden, s_.input, ih_);
     }
   }
 
   // The panels of a matrix of `depth` rows.
   template <class Rows>
-  Scratch<T> packed(const Rows& row, std::int64_t depth, std::int64_t columns) const {
-    Scratch<T> panels(vectors(columns) * lanes_ * depth);
-    const std::int64_t count = (vectors(columns) + kPanel - 1) / kPanel;
-    parallel(plan_.all_parts, [&](std::int64_t i) {
-      for (std::int64_t p = count * i / plan_.all_parts; p < count * (i + 1) / plan_.all_parts; ++p)
-        pack_rows(D(), row, 0, depth, p * kPanel * lanes_, columns, width(columns, p),
-                  panels.data() + p * kPanel * lanes_ * depth);
+  void pack(detail::Storage* home, PanelKey::Weight weight, const Rows& row, std::int64_t depth, std::int64_t columns,
+            Panels<T>& to) const {
+    const PanelKey key{PanelKey::Backward, weight, kind, columns, lanes_};
+    to.take(home, key, vectors(columns) * lanes_ * depth, [&](T* panels) {
+      const std::int64_t count = (vectors(columns) + kPanel - 1) / kPanel, parts = plan_.all_parts;
+      parallel(parts, [&](std::int64_t i) {
+        for (std::int64_t p = count * i / parts; p < count * (i + 1) / parts; ++p)
+          pack_rows(D(), row, 0, depth, p * kPanel * lanes_, columns, width(columns, p),
+                    panels + p * kPanel * lanes_ * depth);
+      });
     });
-    return panels;
   }
   std::int64_t vectors(std::int64_t columns) const { return (columns + lanes_ - 1) / lanes_; }
   std::int64_t width(std::int64_t columns, std::int64_t p) const {
@@ -292,7 +295,8 @@ class Backward {
   const std::int64_t lanes_ = static_cast<std::int64_t>(hn::Lanes(D()));
   const std::int64_t slab_ = pad<T>(s_.hidden), gate_row_ = unroll::kernels::gate_row<T>(s_);
   const std::int64_t h_row_ = padded_row<T>(s_.output());
-  Scratch<T> dh_, dc_, ih_, hh_, hr_, outputs_, unprojected_;
+  Panels<T> ih_, hh_, hr_;
+  Scratch<T> dh_, dc_, outputs_, unprojected_;
 };
 
 }  // namespace unroll::kernels::HWY_NAMESPACE

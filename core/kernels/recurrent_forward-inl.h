@@ -7,6 +7,7 @@
 #define UNROLL_RECURRENT_FORWARD_INL_H
 #endif
 
+#include <unroll/core/kernels/panels.h>
 #include <unroll/core/kernels/product-inl.h>
 #include <unroll/core/kernels/recurrent_cells-inl.h>
 #include <unroll/core/kernels/scratch.h>
@@ -92,19 +93,26 @@ class Forward {
     });
   }
 
+  PanelKey key(PanelKey::Weight weight, std::int64_t columns) const {
+    return {PanelKey::Forward, weight, kind, columns, lanes_};
+  }
+
   void pack() {
-    ih_ = Scratch<T>(unit_vectors_ * L::gates * lanes_ * s_.input);
-    hh_ = Scratch<T>(unit_vectors_ * L::gates * lanes_ * s_.output());
-    pack_weights(in_.ih, s_.input, L::x_order, ih_.data());
-    if (steps_.steps > 1 || in_.h0 != nullptr) pack_weights(in_.hh, s_.output(), L::h_order, hh_.data());
+    const std::int64_t units = unit_vectors_ * L::gates * lanes_;
+    ih_.take(in_.ih_home, key(PanelKey::Input, s_.input), units * s_.input,
+             [&](T* panels) { pack_weights(in_.ih, s_.input, L::x_order, panels); });
+    if (steps_.steps > 1 || in_.h0 != nullptr)
+      hh_.take(in_.hh_home, key(PanelKey::Hidden, s_.output()), units * s_.output(),
+               [&](T* panels) { pack_weights(in_.hh, s_.output(), L::h_order, panels); });
     if (in_.bias_ih != nullptr || in_.bias_hh != nullptr) pack_bias();
     if (s_.projected > 0) {
-      hr_ = Scratch<T>(out_vectors_ * lanes_ * s_.hidden);
-      for (std::int64_t p = 0; p < out_vectors_; ++p) {
-        const std::int64_t at = p % kPanel, width = std::min(kPanel, out_vectors_ - (p - at));
-        pack_transposed(D(), in_.hr + p * lanes_ * s_.hidden, s_.hidden, s_.projected - p * lanes_, s_.hidden,
-                        hr_.data() + (p - at) * lanes_ * s_.hidden + at * lanes_, width * lanes_);
-      }
+      hr_.take(in_.hr_home, key(PanelKey::Projection, s_.hidden), out_vectors_ * lanes_ * s_.hidden, [&](T* panels) {
+        for (std::int64_t p = 0; p < out_vectors_; ++p) {
+          const std::int64_t at = p % kPanel, width = std::min(kPanel, out_vectors_ - (p - at));
+          pack_transposed(D(), in_.hr + p * lanes_ * s_.hidden, s_.hidden, s_.projected - p * lanes_, s_.hidden,
+                          panels + (p - at) * lanes_ * s_.hidden + at * lanes_, width * lanes_);
+        }
+      });
       if (out_.unprojected == nullptr) unprojected_ = Scratch<T>(steps_.batch * slab_);
     }
     const std::int64_t h_size = steps_.batch * h_row_;
@@ -329,7 +337,8 @@ class Forward {
   const std::int64_t groups_ = (unit_vectors_ + kUnits - 1) / kUnits;
   const std::int64_t out_vectors_ = (s_.output() + lanes_ - 1) / lanes_;
   const std::int64_t out_panels_ = (out_vectors_ + kPanel - 1) / kPanel;
-  Scratch<T> ih_, hh_, hr_, bias_, h_, c_, chunk_, unprojected_;
+  Panels<T> ih_, hh_, hr_;
+  Scratch<T> bias_, h_, c_, chunk_, unprojected_;
   T* state_[2] = {};
   T* gates_ = nullptr;  // of row 0
 };

@@ -82,7 +82,7 @@ TEST_CASE_TEMPLATE("recurrent: memory that fails anywhere in a step leaves no tr
       auto result = rnn(packed);
       sum(result.output.data()).backward();
     };
-    step();
+    for (int i = 0; i < 2; ++i) step();  // weights that stay as they are have panels from the second time on
     rnn.zero_grad();
     const Live before;
     std::int64_t failures = 0;

@@ -1,0 +1,80 @@
+#include <unroll/core/kernels/panels.h>
+#include <unroll/core/tensor.h>
+
+#include <array>
+#include <new>
+
+namespace unroll {
+namespace detail {
+
+/// What stays with a storage, for each pass: the panels asked for last.
+struct KeptPanels {
+  struct Last {
+    kernels::PanelKey key{};
+    std::size_t bytes = 0;
+    kernels::Scratch<std::byte> panels;  // if they were asked for twice
+    bool is_packed = false;
+  };
+  std::array<Last, 2> last;
+};
+
+namespace {
+// Puts them there and takes what was; locked only where there is a second thread.
+KeptPanels* put(std::atomic<KeptPanels*>& place, KeptPanels* panels) noexcept {
+  if (!single_threaded()) return place.exchange(panels, std::memory_order_acq_rel);
+  KeptPanels* before = place.load(std::memory_order_relaxed);
+  place.store(panels, std::memory_order_relaxed);
+  return before;
+}
+
+void destroy(KeptPanels* panels) noexcept {
+  if (panels == nullptr) return;
+  panels->~KeptPanels();
+  alloc::deallocate(panels, sizeof(KeptPanels));
+}
+}  // namespace
+
+void drop_panels(Storage& storage) noexcept { destroy(put(storage.panels, nullptr)); }
+
+}  // namespace detail
+
+namespace kernels {
+
+void PanelMemory::take(detail::Storage* home, PanelKey key, std::size_t bytes) {
+  const auto elements = static_cast<std::int64_t>(bytes);
+  if (home != nullptr && home->is_given_out.load(std::memory_order_relaxed)) [[unlikely]] {
+    detail::drop_panels(*home);
+    home = nullptr;
+  }
+  if (home == nullptr) {
+    own_ = Scratch<std::byte>(elements);
+    data_ = own_.data();
+    return;
+  }
+  key.version = home->version;
+  kept_ = detail::put(home->panels, nullptr);
+  if (kept_ == nullptr) kept_ = new (alloc::allocate(sizeof(detail::KeptPanels))) detail::KeptPanels;
+  home_ = home, pass_ = key.pass;  // from here on the destructor puts back what was taken
+  auto& last = kept_->last[pass_];
+  if (last.key == key) {
+    is_packed_ = last.is_packed;
+    if (last.panels.data() == nullptr) last.panels = Scratch<std::byte>(elements);
+  } else {
+    last.is_packed = false;
+    if (last.bytes != bytes) last.panels = {};
+    last.key = key, last.bytes = bytes;
+    if (last.panels.data() == nullptr) own_ = Scratch<std::byte>(elements);
+  }
+  data_ = own_.data() != nullptr ? own_.data() : last.panels.data();
+}
+
+PanelMemory::~PanelMemory() {
+  if (home_ != nullptr) detail::destroy(detail::put(home_->panels, kept_));
+}
+
+void PanelMemory::set_packed() noexcept {
+  if (kept_ != nullptr) kept_->last[pass_].is_packed = own_.data() == nullptr;
+}
+
+}  // namespace kernels
+}  // namespace unroll
