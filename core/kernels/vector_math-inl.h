@@ -54,14 +54,18 @@ constexpr double kExpLowest = sizeof(T) == 4 ? -104 : -746;
 template <class T>
 constexpr double kExpHighest = sizeof(T) == 4 ? 89 : 710;
 
-// e^x 2^shift, where that is a normal number, for a whole number `shift`.
+// e^x 2^shift = (1 + rest) scale, where that is a normal number, for a whole number `shift`.
 //
 // x = n ln 2 + r with |r| ≤ ln 2 / 2, and e^r = 1 + r + r² q(r) with q of least relative error. ln 2 is the sum of two
 // constants, the first short enough for an exact product with n, with or without fused multiply-add. What rounds to n
 // is the addition of 1.5 · 2^mantissa. As that brings the exponent's bias along, the lowest bits of the sum are the
 // exponent of 2^(n + shift); they only have to be moved to its place.
+template <class V>
+struct Power {
+  V rest, scale;
+};
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE V ScaledExp(D d, V x, V shift) {
+HWY_INLINE Power<V> PowerOf(D d, V x, V shift) {
   constexpr bool kFloat = sizeof(hn::TFromD<D>) == 4;
   constexpr int kMantissa = kFloat ? 23 : 52;
   const hn::RebindToUnsigned<D> bits;
@@ -75,8 +79,12 @@ HWY_INLINE V ScaledExp(D d, V x, V shift) {
     q = Polynomial(d, r, 0x1.000000000000ap-1, 0x1.55555555554fap-3, 0x1.555555555087cp-5, 0x1.1111111127beap-7,
                    0x1.6c16c1842a18fp-10, 0x1.a01a012a559b1p-13, 0x1.a0199a0c5affdp-16, 0x1.71df255761396p-19,
                    0x1.28ad72d3fa16fp-22, 0x1.ad7f6655530e7p-26);
-  const V scale = hn::BitCast(d, hn::ShiftLeft<kMantissa>(hn::BitCast(bits, rounded)));
-  return hn::Mul(hn::Add(hn::MulAdd(hn::Mul(r, r), q, r), Number(d, 1)), scale);
+  return {hn::MulAdd(hn::Mul(r, r), q, r), hn::BitCast(d, hn::ShiftLeft<kMantissa>(hn::BitCast(bits, rounded)))};
+}
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V ScaledExp(D d, V x, V shift) {
+  const Power<V> e = PowerOf(d, x, shift);
+  return hn::MulAdd(e.rest, e.scale, e.scale);
 }
 
 /// e^x for x ≤ 0, down to the smallest denormal number.
@@ -99,36 +107,38 @@ HWY_INLINE V Exp(D d, V x) {
   return hn::Mul(e, hn::IfThenElse(negative, Number(d, 0x1p-64), Number(d, 0x1p64)));
 }
 
-/// σ(x) = 1 / (1 + e^−x), computed as e^x / (1 + e^x) where x < 0: nothing overflows and no digit is lost. The quotient
-/// is corrected for what rounding 1 + e left out, by q·rest in place of q·rest / (1 + e): they agree where it matters,
-/// at small e.
+/// σ(x) = 1 / (1 + e^−x), both sides of the fraction times 2⁻⁶⁴, so that nothing overflows where σ is a denormal
+/// number; where −x is at its lower bound, σ is 1. The sum 1 + 2^n + 2^n (e^r − 1) is rounded once: what the first two
+/// lose goes to the third.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V Sigmoid(D d, V x) {
-  const V down = AtLeast(d, hn::Neg(hn::Abs(x)), kExpLowest<hn::TFromD<D>>);
-  const V one = Number(d, 1), e = hn::Mul(ScaledExp(d, down, Number(d, 64)), Number(d, 0x1p-64)), sum = hn::Add(one, e);
-  const V q = hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one), sum);
-  const V rest = hn::Sub(e, hn::Sub(sum, one));
-  return hn::NegMulAdd(q, rest, q);
+  using T = hn::TFromD<D>;
+  const V one = Number(d, 0x1p-64);
+  const V minus_x = AtMost(d, AtLeast(d, hn::Neg(x), sizeof(T) == 4 ? -20 : -40), -kExpLowest<T>);
+  const Power<V> e = PowerOf(d, minus_x, Number(d, -64));
+  const V sum = hn::Add(e.scale, one), lost = hn::Sub(one, hn::Sub(sum, e.scale));
+  return hn::Div(one, hn::Add(sum, hn::MulAdd(e.rest, e.scale, lost)));
 }
 
-/// tanh x = 1 − 2 / (1 + e^2x), odd to the bit; below tanh⁻¹ ½, where the difference would lose digits,
-/// x + x³ p(x²) with p of least relative error.
+/// tanh x = u / (u + 2) with u = e^2x − 1, odd to the bit. Of u, 2^n − 1 is exact and 2^n (e^r − 1) not nearly its
+/// opposite. Below tanh⁻¹ ¼, where the errors of u and u + 2 weigh most, x + x³ p(x²) with p of least relative error;
+/// from the upper bound on, ±1.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V Tanh(D d, V x) {
   constexpr bool kFloat = sizeof(hn::TFromD<D>) == 4;
-  const V one = Number(d, 1), size = AtMost(d, hn::Abs(x), kFloat ? 10 : 20);
-  const V e = ScaledExp(d, hn::Add(size, size), hn::Zero(d));
-  const V far = hn::Sub(one, hn::Div(Number(d, 2), hn::Add(one, e)));
+  const V size = AtMost(d, hn::Abs(x), kFloat ? 10 : 20);
+  const Power<V> e = PowerOf(d, hn::Add(size, size), hn::Zero(d));
+  const V u = hn::MulAdd(e.rest, e.scale, hn::Sub(e.scale, Number(d, 1)));
+  const V far = hn::Div(u, hn::Add(u, Number(d, 2)));
   const V square = hn::Mul(size, size);
   V p;
   if constexpr (kFloat)
-    p = Polynomial(d, square, -0x1.55554ap-2f, 0x1.110ceep-3f, -0x1.b91e7ep-5f, 0x1.58e518p-6f, -0x1.9921a6p-8f);
+    p = Polynomial(d, square, -0x1.55550ep-2f, 0x1.10dd34p-3f, -0x1.a46f66p-5f);
   else
-    p = Polynomial(d, square, -0x1.55555555554a1p-2, 0x1.1111111102d94p-3, -0x1.ba1ba1ada46eep-5, 0x1.664f45cc76a7ap-6,
-                   -0x1.226dde4d1fd6ap-7, 0x1.d6c63f03d4ffdp-9, -0x1.7cf50b5e2837dp-10, 0x1.2faa6089c4c30p-11,
-                   -0x1.b93dae074f53bp-13, 0x1.ac92b1204f717p-15);
+    p = Polynomial(d, square, -0x1.55555555554d4p-2, 0x1.11111110f86bcp-3, -0x1.ba1ba18709112p-5, 0x1.664f2f63bc15ap-6,
+                   -0x1.226795f7d8e9fp-7, 0x1.d4e679382309bp-9, -0x1.580c1c4f4a5dp-10);
   const V near = hn::MulAdd(hn::Mul(size, square), p, size);
-  return hn::CopySign(hn::IfThenElse(hn::Gt(size, Number(d, 0x1.193ea7aad030bp-1)), far, near), x);
+  return hn::CopySign(hn::IfThenElse(hn::Gt(size, Number(d, 0x1.058aefa811452p-2)), far, near), x);
 }
 
 }  // namespace unroll::kernels::HWY_NAMESPACE
