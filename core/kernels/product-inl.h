@@ -47,46 +47,67 @@ struct Into {
   }
 };
 
+/// Of how many sums an element of a panel of that width is one: of a narrow one, as many as there are registers for.
+/// They do not wait for each other, as the terms of one sum do: with one row, that is all that takes time.
+constexpr std::size_t sums_of(std::size_t vectors) { return vectors == 1 ? 4 : vectors == 2 ? 2 : 1; }
+
 /// C (M, J vectors) = begin + A (M, K) · panel (K, J vectors).
 ///
-/// Every element is one sum, in the order of k, whatever M is: a row of a batch has the bits of that row alone.
+/// Every element is sums_of(J) sums, in the order of k, whatever M is: a row of a batch has the bits of that row alone.
 template <std::size_t M, std::size_t J, class D, class T = hn::TFromD<D>>
 HWY_INLINE void tile(D d, const Left<T>& a, const T* HWY_RESTRICT panel, const Into<T>& c) {
   using V = hn::Vec<D>;
+  constexpr std::size_t S = sums_of(J);
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   auto at = [&c](std::size_t m, std::size_t j) {
     return c.data + static_cast<std::int64_t>(m) * c.row + static_cast<std::int64_t>(j) * c.vector;
   };
-  V sum[M][J];
+  V sum[M][J][S];
 #pragma GCC unroll 8
   for (std::size_t j = 0; j < J; ++j) {
     const V first = c.bias != nullptr ? hn::LoadU(d, c.bias + static_cast<std::int64_t>(j) * lanes) : hn::Zero(d);
 #pragma GCC unroll 8
-    for (std::size_t m = 0; m < M; ++m)
-      sum[m][j] = !c.add ? first : j + 1 < J ? hn::LoadU(d, at(m, j)) : load_part(d, at(m, j), c.last);
+    for (std::size_t m = 0; m < M; ++m) {
+      sum[m][j][0] = !c.add ? first : j + 1 < J ? hn::LoadU(d, at(m, j)) : load_part(d, at(m, j), c.last);
+#pragma GCC unroll 4
+      for (std::size_t s = 1; s < S; ++s) sum[m][j][s] = hn::Zero(d);
+    }
   }
   const T* from[M];
-  for (std::int64_t s = 0; s < a.segments; ++s) {
+  auto add = [&](std::size_t s, std::int64_t step, const T* b_at) HWY_ATTR {
+    V x[M];
 #pragma GCC unroll 8
-    for (std::size_t m = 0; m < M; ++m) from[m] = a.data + s * a.next + static_cast<std::int64_t>(m) * a.row;
-    for (std::int64_t k = 0, step = 0; k < a.length;
-         ++k, step += a.step, panel += static_cast<std::int64_t>(J) * lanes) {
-      V x[M];
+    for (std::size_t m = 0; m < M; ++m) x[m] = hn::Set(d, from[m][step]);
 #pragma GCC unroll 8
-      for (std::size_t m = 0; m < M; ++m) x[m] = hn::Set(d, from[m][step]);
+    for (std::size_t j = 0; j < J; ++j) {
+      const V b = hn::LoadU(d, b_at + static_cast<std::int64_t>(j) * lanes);
 #pragma GCC unroll 8
-      for (std::size_t j = 0; j < J; ++j) {
-        const V b = hn::LoadU(d, panel + static_cast<std::int64_t>(j) * lanes);
-#pragma GCC unroll 8
-        for (std::size_t m = 0; m < M; ++m) sum[m][j] = hn::MulAdd(x[m], b, sum[m][j]);
-      }
+      for (std::size_t m = 0; m < M; ++m) sum[m][j][s] = hn::MulAdd(x[m], b, sum[m][j][s]);
     }
+  };
+  const std::int64_t wide = static_cast<std::int64_t>(J) * lanes;
+  for (std::int64_t segment = 0; segment < a.segments; ++segment) {
+#pragma GCC unroll 8
+    for (std::size_t m = 0; m < M; ++m) from[m] = a.data + segment * a.next + static_cast<std::int64_t>(m) * a.row;
+    std::int64_t k = 0, step = 0;
+    for (; k + static_cast<std::int64_t>(S) <= a.length; k += static_cast<std::int64_t>(S)) {
+#pragma GCC unroll 4
+      for (std::size_t s = 0; s < S; ++s, step += a.step, panel += wide) add(s, step, panel);
+    }
+    if constexpr (S > 1)
+      for (; k < a.length; ++k, step += a.step, panel += wide) add(0, step, panel);
   }
 #pragma GCC unroll 8
   for (std::size_t m = 0; m < M; ++m) {
 #pragma GCC unroll 8
-    for (std::size_t j = 0; j + 1 < J; ++j) hn::StoreU(sum[m][j], d, at(m, j));
-    store_part(sum[m][J - 1], d, at(m, J - 1), c.last);
+    for (std::size_t j = 0; j < J; ++j) {
+      V& total = sum[m][j][0];
+      if constexpr (S == 2) total = hn::Add(total, sum[m][j][1]);
+      if constexpr (S == 4) total = hn::Add(hn::Add(total, sum[m][j][1]), hn::Add(sum[m][j][2], sum[m][j][3]));
+    }
+#pragma GCC unroll 8
+    for (std::size_t j = 0; j + 1 < J; ++j) hn::StoreU(sum[m][j][0], d, at(m, j));
+    store_part(sum[m][J - 1][0], d, at(m, J - 1), c.last);
   }
 }
 
@@ -157,7 +178,9 @@ HWY_NOINLINE void panel_product(D d, const Left<T>& a, std::int64_t m0, std::int
                                 std::int64_t vectors, const Into<T>& c, Done done) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t k_all = a.segments * a.length;
-  const std::int64_t deep = m1 - m0 <= kRows ? k_all : depth<T>(vectors, lanes);
+  // Where an element is several sums, pieces of K would show, so there are as many for one row as for many.
+  const bool whole = m1 - m0 <= kRows && sums_of(static_cast<std::size_t>(vectors)) == 1;
+  const std::int64_t deep = whole ? k_all : depth<T>(vectors, lanes);
   if (k_all == 0) {
     for_row_blocks(m0, m1, [&](std::int64_t m, std::int64_t count) {
       tile_of(d, count, vectors, a, panel, c.from_row(m));
