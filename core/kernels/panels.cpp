@@ -11,7 +11,6 @@ namespace detail {
 struct KeptPanels {
   struct Last {
     kernels::PanelKey key{};
-    std::size_t bytes = 0;
     kernels::Scratch<std::byte> panels;  // if they were asked for twice
     bool is_packed = false;
   };
@@ -59,11 +58,9 @@ void PanelMemory::take(detail::Storage* home, PanelKey key, std::size_t bytes) {
   if (last.key == key) {
     is_packed_ = last.is_packed;
     if (last.panels.data() == nullptr) last.panels = Scratch<std::byte>(elements);
-  } else {
-    last.is_packed = false;
-    if (last.bytes != bytes) last.panels = {};
-    last.key = key, last.bytes = bytes;
-    if (last.panels.data() == nullptr) own_ = Scratch<std::byte>(elements);
+  } else {  // stale ones go, as a weight in training may not be asked for again before it changes
+    last = {key, {}, false};
+    own_ = Scratch<std::byte>(elements);
   }
   data_ = own_.data() != nullptr ? own_.data() : last.panels.data();
 }

@@ -6,7 +6,7 @@
 namespace unroll::kernels {
 namespace {
 
-// Each segment packs the weights anew, which only some rows make up for.
+// What a segment begins with, its weights packed at worst, takes as long as some rows.
 RecurrentSegments at_least(const RecurrentSteps& steps, std::int64_t every, std::int64_t rows) {
   const std::int64_t batch = std::max<std::int64_t>(1, steps.batch);
   return {
