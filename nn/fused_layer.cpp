@@ -64,15 +64,17 @@ Layer describe(FusedKind kind, Memory memory, const StepLayout& layout, const Te
   return layer;
 }
 
-// Kernels read memory by these shapes; weights may come from a cell of the user's that prepares them.
-void check_shapes(const char* op, const Layer& layer, const FusedDirection& d) {
+// Kernels read memory by these types and shapes; weights may come from a cell of the user's that prepares them.
+void check_weights(const char* op, const Layer& layer, DType dtype, const FusedDirection& d) {
   const kernels::RecurrentSizes& s = layer.sizes;
-  auto expect = [op](const char* name, const Tensor& x, std::initializer_list<std::int64_t> sizes) {
+  auto expect = [op, dtype](const char* name, const Tensor& x, std::initializer_list<std::int64_t> sizes) {
     if (!x.defined()) return;
+    if (x.dtype() != dtype) [[unlikely]]
+      unroll::detail::fail<DTypeError>("{}: {} is {}, the input {}", op, name, x.dtype(), dtype);
     bool equal = x.shape().size() == sizes.size();
     for (std::size_t i = 0; equal && i < sizes.size(); ++i) equal = x.shape()[i] == sizes.begin()[i];
-    if (equal) return;
-    unroll::detail::fail<ShapeError>("{}: {} has shape {}, expected {}", op, name, x.shape(), Shape(sizes));
+    if (!equal) [[unlikely]]
+      unroll::detail::fail<ShapeError>("{}: {} has shape {}, expected {}", op, name, x.shape(), Shape(sizes));
   };
   const std::int64_t rows = s.gates() * s.hidden;
   expect("weight_ih", d.weights.ih, {rows, s.input});
@@ -228,7 +230,7 @@ FusedResult fused_layer(const char* op, FusedKind kind, Memory memory, const Ste
   std::size_t count = 1;
   Layer layer = describe(kind, memory, layout, inputs[0], directions);
   for (FusedDirection& d : directions) {
-    check_shapes(op, layer, d);
+    check_weights(op, layer, x.dtype(), d);
     RNNWeights& w = d.weights;
     for (Tensor* p : {&d.h, &d.c, &w.ih, &w.hh, &w.bias_ih, &w.bias_hh, &w.hr})
       inputs[count++] = contiguous(std::move(*p));

@@ -110,6 +110,8 @@ void Optimizer::step() {
   for (Update& u : updates) {
     if (!u.param.is_same(u.target)) kernels::copy(u.target, u.param);
     kernels::wrote(u.target, name_);
+    for (const Tensor& x : u.state.tensors)  // which state_dict() shares
+      if (x.defined()) kernels::wrote(x, name_);
     u.kept = std::move(u.state);
   }
 }

@@ -15,6 +15,7 @@ struct KeptPanels {
     bool is_packed = false;
   };
   std::array<Last, 2> last;
+  bool is_empty() const noexcept { return last[0].panels.data() == nullptr && last[1].panels.data() == nullptr; }
 };
 
 namespace {
@@ -58,15 +59,19 @@ void PanelMemory::take(detail::Storage* home, PanelKey key, std::size_t bytes) {
   if (last.key == key) {
     is_packed_ = last.is_packed;
     if (last.panels.data() == nullptr) last.panels = Scratch<std::byte>(elements);
-  } else {  // stale ones go, as a weight in training may not be asked for again before it changes
+  } else {  // stale ones go, of both passes: a weight in training may not be asked for again before it changes
     last = {key, {}, false};
+    if (auto& other = kept_->last[1 - pass_]; other.key.version != key.version) other = {};
     own_ = Scratch<std::byte>(elements);
   }
   data_ = own_.data() != nullptr ? own_.data() : last.panels.data();
 }
 
 PanelMemory::~PanelMemory() {
-  if (home_ != nullptr) detail::destroy(detail::put(home_->panels, kept_));
+  if (home_ == nullptr) return;
+  detail::KeptPanels* other = detail::put(home_->panels, kept_);  // another thread's, if any: the better ones stay
+  if (other != nullptr && kept_->is_empty()) other = detail::put(home_->panels, other);
+  detail::destroy(other);
 }
 
 void PanelMemory::set_packed() noexcept {

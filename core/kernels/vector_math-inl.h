@@ -120,9 +120,9 @@ HWY_INLINE V Sigmoid(D d, V x) {
   return hn::Div(one, hn::Add(sum, hn::MulAdd(e.rest, e.scale, lost)));
 }
 
-/// tanh x = u / (u + 2) with u = e^2x − 1, odd to the bit. Of u, 2^n − 1 is exact and 2^n (e^r − 1) not nearly its
-/// opposite. Below tanh⁻¹ ¼, where the errors of u and u + 2 weigh most, x + x³ p(x²) with p of least relative error;
-/// from the upper bound on, ±1.
+/// tanh x = u / (u + 2) with u = e^2x − 1, odd to the bit. Of u, 2^n − 1 is exact as long as it matters, and
+/// 2^n (e^r − 1) not nearly its opposite. Below tanh⁻¹ ¼, where the errors of u and u + 2 weigh most, x + x³ p(x²) with
+/// p of least relative error; from the upper bound on, ±1.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V Tanh(D d, V x) {
   constexpr bool kFloat = sizeof(hn::TFromD<D>) == 4;

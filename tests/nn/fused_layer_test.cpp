@@ -37,7 +37,7 @@ struct Misfit : nn::LSTMCell {
   using LSTMCell::LSTMCell;
   nn::RNNWeights sequence_weights(const Tensor& h) const override {
     nn::RNNWeights w = LSTMCell::sequence_weights(h);
-    (wrong == 0 ? w.ih : w.bias_hh) = zeros({3, 2});
+    (wrong == 0 ? w.ih : wrong == 1 ? w.bias_hh : w.hh) = wrong < 2 ? zeros({3, 2}) : w.hh.to(DType::Float64);
     return w;
   }
   int wrong = 0;
@@ -284,4 +284,6 @@ TEST_CASE("fused layers: prepared weights that do not fit raise before a kernel 
   CHECK_THROWS_WITH_AS(rnn(randn({4, 1, 2})), "lstm: weight_ih has shape (3, 2), expected (12, 2)", ShapeError);
   rnn.cell(0).wrong = 1;
   CHECK_THROWS_WITH_AS(rnn(randn({4, 1, 2})), "lstm: bias_hh has shape (3, 2), expected (12,)", ShapeError);
+  rnn.cell(0).wrong = 2;
+  CHECK_THROWS_WITH_AS(rnn(randn({4, 1, 2})), "lstm: weight_hh is float64, the input float32", DTypeError);
 }

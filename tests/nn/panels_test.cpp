@@ -153,6 +153,53 @@ TEST_CASE("panels: a layer whose weights change every time keeps none") {
   for (int i = 0; i < 3; ++i) CHECK(live() == first);
 }
 
+TEST_CASE("panels: backward's go too when forward sees another version") {
+  nn::LSTMCell cell(30, 40);
+  const Tensor x = randn({2, 30});
+  const Live before;
+  for (int i = 0; i < 2; ++i) sum(cell(x, cell(x)).h).backward();
+  cell.zero_grad();
+  const std::int64_t kept = Live().bytes - before.bytes, matrix = 4 * 40 * 40 * 4;
+  CHECK(kept > 3 * matrix);
+  NoGrad no_grad;
+  for (const Tensor& p : cell.parameters()) p.mul_(0.5);
+  cell(x, cell(x));
+  const std::int64_t forward = Live().bytes - before.bytes;
+  CHECK(forward > matrix);
+  CHECK(kept - forward > matrix);
+}
+
+TEST_CASE("panels: an optimizer's state and a gradient as weights") {
+  nn::RNNCell cell(8, 8, {.dtype = kDouble});
+  Tensor p = randn({8, 8}, kDouble).requires_grad_();
+  optim::SGD sgd({p}, {.lr = 0.1, .momentum = 0.9});
+  const Tensor x = randn({2, 8}, kDouble);
+  auto is_right_with = [&](const Tensor& w) {
+    NoGrad no_grad;
+    cell.weight_ih = cell.weight_hh = w;
+    const Tensor fused = cell(x, x);
+    FusedMode composed(false);
+    return distance({fused}, {cell(x, x)}) < 1e-13;
+  };
+  for (int step = 0; step < 3; ++step) {
+    sum(p * p).backward();
+    sgd.step();
+    const Tensor momentum = sgd.state_dict().state.at(0).at("momentum_buffer");
+    for (int i = 0; i < 3; ++i) CHECK(is_right_with(momentum));
+    for (int i = 0; i < 3; ++i) CHECK(is_right_with(p.grad()));
+  }
+  // tanh's backward overwrites what only it can see; the hook's weight was that.
+  Tensor q = randn({8, 8}, kDouble).requires_grad_();
+  const Tensor y = tanh(q);
+  y.register_hook([&](const Tensor& g) {
+    for (int i = 0; i < 3; ++i) CHECK(is_right_with(g));
+    cell.weight_ih = cell.weight_hh = x;
+    return Tensor();
+  });
+  sum(y * 3).backward();
+  CHECK(is_right_with(q.grad()));
+}
+
 TEST_CASE("panels: threads that use a weight at once") {
   const Subject s = subject(Kind::LSTM, {.t = 3, .n = 2, .i = 20, .h = 17, .dtype = DType::Float32});
   const Tensors expected = values(s, true);
