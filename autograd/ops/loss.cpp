@@ -213,8 +213,8 @@ Tensor negative_log_softmax_at(const Tensor& x, const Tensor& t) {
     Tensor dloss = kernels::contiguous(g[0]), logits = kernels::contiguous(s[0]);
     dx[0] = empty_like(logits);
     dispatch_float("cross_entropy", logits.dtype(), [&]<class T>() {
-      kernels::cross_entropy_backward<T>(dx[0].raw<T>(), dloss.raw<T>(), logits.raw<T>(), s[1].raw<T>(),
-                                         s[2].raw<T>(), s[3].raw<std::int64_t>(), dloss.numel(), logits.size(-1));
+      kernels::cross_entropy_backward<T>(dx[0].raw<T>(), dloss.raw<T>(), logits.raw<T>(), s[1].raw<T>(), s[2].raw<T>(),
+                                         s[3].raw<std::int64_t>(), dloss.numel(), logits.size(-1));
     });
   };
   record_fused("cross_entropy", {x}, std::span(&loss, 1), {max, log_sum, t}, backward, definition);

@@ -85,8 +85,8 @@ Tensor layer_norm(const Tensor& x, const Shape& normalized_shape, const Tensor& 
   Tensor in = kernels::contiguous(x), w = weight.defined() ? kernels::contiguous(weight) : weight,
          b = bias.defined() ? kernels::contiguous(bias) : bias;
   dispatch_float("layer_norm", x.dtype(), [&]<class T>() {
-    kernels::layer_norm(y.raw<T>(), centre.raw<T>(), rstd.raw<T>(), in.raw<T>(), pointer<T>(w), pointer<T>(b), rows,
-                        n, eps);
+    kernels::layer_norm(y.raw<T>(), centre.raw<T>(), rstd.raw<T>(), in.raw<T>(), pointer<T>(w), pointer<T>(b), rows, n,
+                        eps);
   });
   record_fused("layer_norm", {x, weight, bias}, std::span(&y, 1), {centre, rstd}, layer_norm_backward, definition);
   return y;

@@ -26,8 +26,7 @@ void copy(const Tensor& to, const Tensor& from) {
   Tensor source = from.shape() == to.shape() ? from : views::expand(from, to.shape());
   if (to.dtype() == from.dtype() && to.is_contiguous() && source.is_contiguous()) {
     dispatch(to.dtype(), [&]<class T>() {
-      if (to.numel() > 0)
-        std::memmove(to.raw<T>(), source.raw<T>(), static_cast<std::size_t>(to.numel()) * sizeof(T));
+      if (to.numel() > 0) std::memmove(to.raw<T>(), source.raw<T>(), static_cast<std::size_t>(to.numel()) * sizeof(T));
     });
     return;
   }
