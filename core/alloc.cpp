@@ -24,10 +24,14 @@ constexpr std::size_t kCacheLimit = 0;  // a block kept for reuse would hide a u
 constexpr std::size_t kCacheLimit = std::size_t{256} << 20;  // bytes a thread keeps at most
 #endif
 
+// Blocks from this size on are in huge pages where the system has them: panels of weights read through once a step
+// would otherwise wait for the translation of their addresses.
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
+
 // Blocks up to this size are cut from chunks: asking the system for each would take longer than an op. Chunks grow from
-// the least size to the largest, that of a huge page.
+// the least size to the largest.
 constexpr std::size_t kSmall = kCacheLimit > 0 ? 1024 : 0;
-constexpr std::size_t kLeastChunk = std::size_t{64} << 10, kLargestChunk = std::size_t{2} << 20;
+constexpr std::size_t kLeastChunk = std::size_t{64} << 10, kLargestChunk = kHugePage;
 
 // Size classes: every cache line up to 1024 bytes, so that their number is a shift, and from there four steps an
 // octave, so that at most a fifth of a block is waste.
@@ -225,8 +229,12 @@ void tally(Cache* mine, F f) noexcept {
 std::atomic<Hook> the_hook{nullptr};
 
 void* ask_system(Cache* mine, std::size_t alignment, std::size_t bytes, std::size_t asked) {
-  void* block = std::aligned_alloc(alignment, bytes);
+  const bool huge = bytes >= kHugePage;
+  void* block = std::aligned_alloc(huge ? kHugePage : alignment, bytes);
   if (!block) throw OutOfMemory(asked);
+#ifdef MADV_HUGEPAGE
+  if (huge) madvise(block, bytes, MADV_HUGEPAGE);  // it may refuse
+#endif
   tally(mine, [](Tallies& t) { t.system_calls.add(1); });
   return block;
 }

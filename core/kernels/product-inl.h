@@ -47,6 +47,14 @@ struct Into {
   }
 };
 
+/// Fetches a tile of C. It is needed a whole tile's products later, and lies in rows too short for the processor to
+/// have guessed it.
+template <class T>
+HWY_INLINE void prefetch(const Into<T>& c, std::int64_t rows, std::int64_t vectors) {
+  for (std::int64_t m = 0; m < rows; ++m)
+    for (std::int64_t j = 0; j < vectors; ++j) hwy::Prefetch(c.data + m * c.row + j * c.vector);
+}
+
 /// Of how many sums an element of a panel of that width is one: of a narrow one, as many as there are registers for.
 /// They do not wait for each other, as the terms of one sum do: with one row, that is all that takes time.
 constexpr std::size_t sums_of(std::size_t vectors) { return vectors == 1 ? 4 : vectors == 2 ? 2 : 1; }
@@ -54,8 +62,9 @@ constexpr std::size_t sums_of(std::size_t vectors) { return vectors == 1 ? 4 : v
 /// C (M, J vectors) = begin + A (M, K) · panel (K, J vectors).
 ///
 /// Every element is sums_of(J) sums, in the order of k, whatever M is: a row of a batch has the bits of that row alone.
+/// One line of `ahead` for each k, of what tiles to come read, is fetched to the second cache.
 template <std::size_t M, std::size_t J, class D, class T = hn::TFromD<D>>
-HWY_INLINE void tile(D d, const Left<T>& a, const T* HWY_RESTRICT panel, const Into<T>& c) {
+HWY_INLINE void tile(D d, const Left<T>& a, const T* HWY_RESTRICT panel, const Into<T>& c, const T* ahead) {
   using V = hn::Vec<D>;
   constexpr std::size_t S = sums_of(J);
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
@@ -73,8 +82,11 @@ HWY_INLINE void tile(D d, const Left<T>& a, const T* HWY_RESTRICT panel, const I
       for (std::size_t s = 1; s < S; ++s) sum[m][j][s] = hn::Zero(d);
     }
   }
+  constexpr bool fetches = M > 1;  // one row alone has no time to spare
+  if (fetches && !c.add) prefetch(c, M, J);
   const T* from[M];
   auto add = [&](std::size_t s, std::int64_t step, const T* b_at) HWY_ATTR {
+    if (fetches && J == kPanel) __builtin_prefetch(ahead, 0, 2), ahead += lanes;
     V x[M];
 #pragma GCC unroll 8
     for (std::size_t m = 0; m < M; ++m) x[m] = hn::Set(d, from[m][step]);
@@ -112,33 +124,33 @@ HWY_INLINE void tile(D d, const Left<T>& a, const T* HWY_RESTRICT panel, const I
 }
 
 template <std::size_t M, class D, class T = hn::TFromD<D>>
-HWY_INLINE void tile_of(D d, std::int64_t vectors, const Left<T>& a, const T* panel, const Into<T>& c) {
+HWY_INLINE void tile_of(D d, std::int64_t vectors, const Left<T>& a, const T* panel, const Into<T>& c, const T* ahead) {
   switch (vectors) {
     case 1:
-      return tile<M, 1>(d, a, panel, c);
+      return tile<M, 1>(d, a, panel, c, ahead);
     case 2:
-      return tile<M, 2>(d, a, panel, c);
+      return tile<M, 2>(d, a, panel, c, ahead);
     case 3:
-      return tile<M, 3>(d, a, panel, c);
+      return tile<M, 3>(d, a, panel, c, ahead);
     default:
-      return tile<M, 4>(d, a, panel, c);
+      return tile<M, 4>(d, a, panel, c, ahead);
   }
 }
 
 /// The same of up to kRows rows and kPanel vectors.
 template <class D, class T = hn::TFromD<D>>
 HWY_NOINLINE void tile_of(D d, std::int64_t rows, std::int64_t vectors, const Left<T>& a, const T* panel,
-                          const Into<T>& c) {
+                          const Into<T>& c, const T* ahead) {
   if constexpr (kRows >= 6) {
-    if (rows == 6) return tile_of<6>(d, vectors, a, panel, c);
-    if (rows == 5) return tile_of<5>(d, vectors, a, panel, c);
-    if (rows == 4) return tile_of<4>(d, vectors, a, panel, c);
+    if (rows == 6) return tile_of<6>(d, vectors, a, panel, c, ahead);
+    if (rows == 5) return tile_of<5>(d, vectors, a, panel, c, ahead);
+    if (rows == 4) return tile_of<4>(d, vectors, a, panel, c, ahead);
   }
   if constexpr (kRows >= 3) {
-    if (rows == 3) return tile_of<3>(d, vectors, a, panel, c);
-    if (rows == 2) return tile_of<2>(d, vectors, a, panel, c);
+    if (rows == 3) return tile_of<3>(d, vectors, a, panel, c, ahead);
+    if (rows == 2) return tile_of<2>(d, vectors, a, panel, c, ahead);
   }
-  tile_of<1>(d, vectors, a, panel, c);
+  tile_of<1>(d, vectors, a, panel, c, ahead);
 }
 
 /// Calls f(first, count) for blocks of at most kRows of the rows [begin, end), as even as can be: 16 are 6 + 5 + 5.
@@ -183,7 +195,7 @@ HWY_NOINLINE void panel_product(D d, const Left<T>& a, std::int64_t m0, std::int
   const std::int64_t deep = whole ? k_all : depth<T>(vectors, lanes);
   if (k_all == 0) {
     for_row_blocks(m0, m1, [&](std::int64_t m, std::int64_t count) {
-      tile_of(d, count, vectors, a, panel, c.from_row(m));
+      tile_of(d, count, vectors, a, panel, c.from_row(m), panel);
       done(m, count);
     });
     return;
@@ -193,9 +205,15 @@ HWY_NOINLINE void panel_product(D d, const Left<T>& a, std::int64_t m0, std::int
     const T* from = part.data;
     Into<T> to = c;
     to.add |= !first;
+    // What comes next lies behind: the next piece, or the next panel. The first tiles fetch a vector's width of it
+    // each.
+    const T* here = panel + k * vectors * lanes;
+    const std::int64_t deep_here = part.segments * part.length;
+    std::int64_t fetched = 0;
     for_row_blocks(m0, m1, [&](std::int64_t m, std::int64_t count) {
       part.data = from + m * a.row;
-      tile_of(d, count, vectors, part, panel + k * vectors * lanes, to.from_row(m));
+      const T* ahead = fetched < vectors ? here + (vectors + fetched++) * deep_here * lanes : here;
+      tile_of(d, count, vectors, part, here, to.from_row(m), ahead);
       if (last) done(m, count);
     });
   });

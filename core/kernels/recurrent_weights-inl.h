@@ -98,8 +98,10 @@ class WeightGradient {
                       .vector = lanes_,
                       .add = add,
                       .last = columns_ - at - (wide - 1) * lanes_};
+      const T* panel = panels_.data() + at * deep;
       for_row_blocks(0, m1_ - m0_, [&](std::int64_t m, std::int64_t count) {
-        tile_of(D(), count, wide, grads.block(m, count), panels_.data() + at * deep, c.from_row(m));
+        if (add) prefetch(c.from_row(m + count), std::min(kRows, m1_ - m0_ - m - count), wide);
+        tile_of(D(), count, wide, grads.block(m, count), panel, c.from_row(m), panel);
       });
     }
   }

@@ -7,6 +7,7 @@
 #define UNROLL_SIMD_INL_H
 #endif
 
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <cstdint>
