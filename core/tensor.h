@@ -3,7 +3,6 @@
 #include <unroll/core/ref.h>
 #include <unroll/core/shape.h>
 
-#include <array>
 #include <concepts>
 #include <span>
 #include <vector>

@@ -16,7 +16,10 @@ template <class T, class R, class F>
   const T* in = x.raw<T>();
   R* out = y.raw<R>();
   for_rows<2>(y.shape(), {&y.strides(), &x.strides()}, [&](auto offset, std::int64_t n, auto step) {
-    for (std::int64_t i = 0; i < n; ++i) out[offset[0] + i * step[0]] = f(in[offset[1] + i * step[1]]);
+    in_parts(n, [&](std::int64_t first, std::int64_t count) {
+      for (std::int64_t i = first; i < first + count; ++i)
+        out[offset[0] + i * step[0]] = f(in[offset[1] + i * step[1]]);
+    });
   });
 }
 
@@ -28,7 +31,9 @@ void map_into(const Tensor& y, const Tensor& x, F f) {
     return map_strided<T, R>(y, x, f);
   const T* in = from.data<T>();
   R* out = to.data<R>();
-  for (std::int64_t i = 0, n = to.numel; i < n; ++i) out[i] = f(in[i]);
+  in_parts(to.numel, [=](std::int64_t first, std::int64_t n) {
+    for (std::int64_t i = first; i < first + n; ++i) out[i] = f(in[i]);
+  });
 }
 
 /// The same of two.
@@ -39,10 +44,13 @@ template <class T, class R, class F>
   for_rows<3>(y.shape(), {&y.strides(), &a.strides(), &b.strides()}, [&](auto offset, std::int64_t n, auto step) {
     R* o = out + offset[0];
     const T *x = pa + offset[1], *z = pb + offset[2];
-    if (step[0] == 1 && step[1] == 1 && step[2] == 1)
-      for (std::int64_t i = 0; i < n; ++i) o[i] = f(x[i], z[i]);
-    else
-      for (std::int64_t i = 0; i < n; ++i) o[i * step[0]] = f(x[i * step[1]], z[i * step[2]]);
+    in_parts(n, [=](std::int64_t first, std::int64_t count) {
+      const std::int64_t last = first + count;
+      if (step[0] == 1 && step[1] == 1 && step[2] == 1)
+        for (std::int64_t i = first; i < last; ++i) o[i] = f(x[i], z[i]);
+      else
+        for (std::int64_t i = first; i < last; ++i) o[i * step[0]] = f(x[i * step[1]], z[i * step[2]]);
+    });
   });
 }
 
@@ -54,7 +62,9 @@ void zip_into(const Tensor& y, const Tensor& a, const Tensor& b, F f) {
     return zip_strided<T, R>(y, a, b, f);
   const T *pa = left.data<T>(), *pb = right.data<T>();
   R* out = to.data<R>();
-  for (std::int64_t i = 0, n = to.numel; i < n; ++i) out[i] = f(pa[i], pb[i]);
+  in_parts(to.numel, [=](std::int64_t first, std::int64_t n) {
+    for (std::int64_t i = first; i < first + n; ++i) out[i] = f(pa[i], pb[i]);
+  });
 }
 
 /// y[i] = f(y[i], x[i]) of n elements in a row; x lies elsewhere.
@@ -69,7 +79,9 @@ void update(const Tensor& y, const Tensor& x, F f) {
   const detail::Elements &to = y.body(), &from = x.body();
   if (!from.contiguous || !to.contiguous) [[unlikely]]
     return zip_strided<T, T>(y, y, x, f);
-  update_row(to.data<T>(), from.data<T>(), to.numel, f);
+  T* sum = to.data<T>();
+  const T* more = from.data<T>();
+  in_parts(to.numel, [=](std::int64_t first, std::int64_t n) { update_row(sum + first, more + first, n, f); });
 }
 
 inline void check_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
@@ -100,7 +112,9 @@ Tensor map_rows(const char* op, const Tensor& x, F f) {
     return map_rows(op, contiguous(x), f);
   return dispatch_float(op, x.dtype(), [&]<class T>() {
     Tensor y = empty_like(x);
-    f(y.body().data<T>(), static_cast<const T*>(x.body().data<T>()), x.numel());
+    T* to = y.body().data<T>();
+    const T* from = x.body().data<T>();
+    in_parts(x.numel(), [=](std::int64_t first, std::int64_t n) { f(to + first, from + first, n); });
     return y;
   });
 }
@@ -161,7 +175,10 @@ Tensor zip(const char* op, const Tensor& a, const Tensor& b, F f) {
   return dispatch_zip<kind>(op, left.dtype, [&]<class T>() {
     using R = Zipped<kind, T>;
     Tensor y = detail::new_like(left, dtype_of<R>);
-    zip_row(static_cast<R*>(y.body().storage->data()), left.data<T>(), right.data<T>(), left.numel, f);
+    R* to = static_cast<R*>(y.body().storage->data());
+    const T *from = left.data<T>(), *with = right.data<T>();
+    in_parts(left.numel,
+             [=](std::int64_t first, std::int64_t n) { zip_row(to + first, from + first, with + first, n, f); });
     return y;
   });
 }

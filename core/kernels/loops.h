@@ -1,10 +1,23 @@
 #pragma once
+#include <unroll/core/parallel.h>
 #include <unroll/core/tensor.h>
 
+#include <algorithm>
 #include <array>
 
-/// The one way to walk over tensors of any geometry.
+/// The ways to walk over elements, and over tensors of any geometry.
 namespace unroll::kernels {
+
+/// Calls f(first, count) for parts of n elements, maybe at the same time; with fewer than a thread is worth waking for,
+/// once for all of them.
+template <class F>
+void in_parts(std::int64_t n, const F& f) {
+  constexpr std::int64_t kLeast = 1 << 16;  // elements of a part: some 20 microseconds
+  if (n < 2 * kLeast) [[likely]]
+    return f(std::int64_t{0}, n);
+  const std::int64_t parts = std::min<std::int64_t>(get_num_threads(), n / kLeast);
+  parallel(parts, [&](std::int64_t i) { f(n * i / parts, n * (i + 1) / parts - n * i / parts); });
+}
 
 /// Walks K operands of the same `shape` (broadcast ones have stride 0) in row-major order, in rows along which all of
 /// them advance evenly: row(offsets, n, steps) is to visit offset[k] + i · step[k] for i < n, counted in elements from

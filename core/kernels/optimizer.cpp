@@ -1,3 +1,4 @@
+#include <unroll/core/kernels/loops.h>
 #include <unroll/core/kernels/mul_add.h>
 #include <unroll/core/kernels/optimizer.h>
 #include <unroll/core/kernels/target_table.h>
@@ -111,11 +112,16 @@ UNROLL_CHOOSE_TABLE(OptimizerSteps)
 
 template <class T>
 void sgd(T* p, T* buffer, const T* grad, std::int64_t n, const SGDStep<T>& step, bool first) {
-  chosen_OptimizerSteps<T>().sgd(p, buffer, grad, n, step, first);
+  in_parts(n, [&](std::int64_t i, std::int64_t count) {
+    chosen_OptimizerSteps<T>().sgd(p + i, buffer != nullptr ? buffer + i : nullptr, grad + i, count, step, first);
+  });
 }
 template <class T>
 void adam(T* p, T* m, T* v, T* greatest, const T* grad, std::int64_t n, const AdamStep<T>& step) {
-  chosen_OptimizerSteps<T>().adam(p, m, v, greatest, grad, n, step);
+  in_parts(n, [&](std::int64_t i, std::int64_t count) {
+    chosen_OptimizerSteps<T>().adam(p + i, m + i, v + i, greatest != nullptr ? greatest + i : nullptr, grad + i, count,
+                                    step);
+  });
 }
 
 template void sgd(float*, float*, const float*, std::int64_t, const SGDStep<float>&, bool);

@@ -1,9 +1,12 @@
+#include "support/threads.h"
+
 #include <doctest/doctest.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <unroll/core/error.h>
-#include <unroll/core/parallel.h>
+#include <unroll/core/kernels/loops.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <stdexcept>
@@ -13,16 +16,6 @@
 using namespace unroll;
 
 namespace {
-// As many threads as it says, for the time of a scope.
-class Threads {
- public:
-  explicit Threads(int threads) : before_(get_num_threads()) { set_num_threads(threads); }
-  ~Threads() { set_num_threads(before_); }
-
- private:
-  int before_;
-};
-
 // How often each part ran.
 template <std::size_t N>
 std::array<int, N> run_all() {
@@ -82,6 +75,22 @@ TEST_CASE("parallel: inside of itself, and from several threads at once") {
     });
   for (std::thread& t : threads) t.join();
   CHECK(wrong == 0);
+}
+
+TEST_CASE("parallel: parts of many elements are each element once, and few elements are one part") {
+  for (int threads : {1, 2, 3}) {
+    Threads scope(threads);
+    for (std::int64_t n : {0, 1, 131'071, 131'072, 131'073, 1'000'003}) {
+      std::vector<std::atomic<char>> seen(static_cast<std::size_t>(n));
+      std::atomic<int> parts{0};
+      kernels::in_parts(n, [&](std::int64_t first, std::int64_t count) {
+        ++parts;
+        for (std::int64_t i = first; i < first + count; ++i) ++seen[static_cast<std::size_t>(i)];
+      });
+      CHECK(std::ranges::all_of(seen, [](const std::atomic<char>& times) { return times == 1; }));
+      CHECK(parts == (n < 131'072 ? 1 : std::min(threads, static_cast<int>(n / 65'536))));
+    }
+  }
 }
 
 TEST_CASE("set_num_threads: a number of threads is positive") {

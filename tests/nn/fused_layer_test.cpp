@@ -10,6 +10,7 @@
 #include "support/fused_case.h"
 #include "support/memory.h"
 #include "support/targets.h"
+#include "support/threads.h"
 
 #if defined(__x86_64__)
 #include <xmmintrin.h>
@@ -176,7 +177,6 @@ TEST_CASE("fused layers: a row of a batch has the bits of that row alone") {
 }
 
 TEST_CASE("fused layers: the number of threads changes no bit") {
-  const int before = get_num_threads();
   for (Kind kind : kKinds)
     for (const Case& c :
          {Case{.t = 6, .n = 13, .i = 40, .h = 70, .bidirectional = true, .dtype = DType::Float32},
@@ -184,13 +184,12 @@ TEST_CASE("fused layers: the number of threads changes no bit") {
           Case{.t = 40, .n = 1, .i = 64, .h = 100, .dtype = DType::Float32},
           Case{.t = 60, .n = 16, .i = 40, .h = 70, .bidirectional = true, .packed = true, .dtype = DType::Float32}}) {
       const Subject s = subject(kind, c);
-      set_num_threads(1);
+      Threads scope(1);
       const Tensors one = values(s, true);
       for (int threads : {2, 3}) {
         set_num_threads(threads);
         CHECK(same_bits(values(s, true), one));
       }
-      set_num_threads(before);
     }
 }
 

@@ -5,6 +5,7 @@
 
 #include "support/fused_case.h"
 #include "support/memory.h"
+#include "support/threads.h"
 
 using namespace unroll;
 using namespace fused;
@@ -129,17 +130,15 @@ TEST_CASE("memory: the graph can be kept, and differentiated to any order") {
 }
 
 TEST_CASE("memory: the number of threads changes no bit") {
-  const int before = get_num_threads();
   for (Kind kind : kKinds)
     for (nn::Memory memory : kLess)
       for (const Case& c : {Case{.t = 60, .n = 13, .i = 40, .h = 70, .bidirectional = true, .memory = memory},
                             Case{.t = 40, .n = 64, .i = 33, .h = 90, .packed = true, .memory = memory}}) {
         const Subject s = subject(kind, c);
-        set_num_threads(1);
+        Threads scope(1);
         const Tensors one = values(s, true);
         set_num_threads(2);
         CHECK(distance(values(s, true), one) == 0);
-        set_num_threads(before);
       }
 }
 

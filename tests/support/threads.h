@@ -1,0 +1,14 @@
+#pragma once
+#include <unroll/core/parallel.h>
+
+/// As many threads as it says, for the time of a scope.
+class Threads {
+ public:
+  explicit Threads(int threads) { unroll::set_num_threads(threads); }
+  ~Threads() { unroll::set_num_threads(before_); }
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+
+ private:
+  const int before_ = unroll::get_num_threads();
+};
