@@ -86,7 +86,7 @@ HWY_INLINE void tile(D d, const Left<T>& a, const T* HWY_RESTRICT panel, const I
   if (fetches && !c.add) prefetch(c, M, J);
   const T* from[M];
   auto add = [&](std::size_t s, std::int64_t step, const T* b_at) HWY_ATTR {
-    if (fetches && J == kPanel) __builtin_prefetch(ahead, 0, 2), ahead += lanes;
+    if (fetches && J > 2) __builtin_prefetch(ahead, 0, 2), ahead += lanes;
     V x[M];
 #pragma GCC unroll 8
     for (std::size_t m = 0; m < M; ++m) x[m] = hn::Set(d, from[m][step]);
