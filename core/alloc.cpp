@@ -230,8 +230,8 @@ std::atomic<Hook> the_hook{nullptr};
 
 void* ask_system(Cache* mine, std::size_t alignment, std::size_t bytes, std::size_t asked) {
   const bool huge = bytes >= kHugePage;
-  void* block = std::aligned_alloc(huge ? kHugePage : alignment, bytes);
-  if (!block) throw OutOfMemory(asked);
+  void* block = nullptr;  // not aligned_alloc, which need not know sizes that are no multiple of the alignment
+  if (posix_memalign(&block, huge ? kHugePage : alignment, bytes) != 0) throw OutOfMemory(asked);
 #ifdef MADV_HUGEPAGE
   if (huge) madvise(block, bytes, MADV_HUGEPAGE);  // it may refuse
 #endif
@@ -257,9 +257,6 @@ void take_from_all(Cache& mine, SizeClass size) noexcept {
 void new_chunk(Cache& mine, std::size_t asked) {
   const std::size_t bytes = mine.next_chunk;
   auto* chunk = static_cast<std::byte*>(ask_system(&mine, bytes, bytes, asked));
-#ifdef MADV_HUGEPAGE
-  if (bytes == kLargestChunk) madvise(chunk, bytes, MADV_HUGEPAGE);  // it may refuse
-#endif
   mine.rest = {chunk, chunk + bytes};
   mine.next_chunk = std::min(2 * bytes, kLargestChunk);
 }

@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include <unistd.h>
 #include <unroll/core/error.h>
+#include <unroll/core/float_mode.h>
 #include <unroll/core/parallel.h>
 
 #include <algorithm>
@@ -27,16 +28,19 @@ inline void relax() noexcept {
 #endif
 }
 
-// One call of run_parts. Threads take the next part that nobody has taken; who takes what says nothing of the result.
+// One call of run_parts. Threads take the next part that nobody has taken, and compute it as the caller would: who
+// takes what says nothing of the result.
 struct Job {
   detail::Part part;
   const void* context;
   std::int64_t parts;
   std::atomic<std::int64_t> next{0};
-  std::mutex mutex;
-  std::exception_ptr error;
+  std::mutex mutex{};
+  std::exception_ptr error{};
+  const detail::FloatMode mode = detail::float_mode();
 
   void work() noexcept {
+    detail::FloatModeScope scope(mode);
     for (std::int64_t i = next.fetch_add(1, std::memory_order_relaxed); i < parts;
          i = next.fetch_add(1, std::memory_order_relaxed))
       try {
@@ -130,7 +134,7 @@ int get_num_threads() noexcept { return the_threads.load(std::memory_order_relax
 
 namespace detail {
 void run_parts(std::int64_t parts, Part part, const void* context) {
-  Job job{part, context, parts, {}, {}, {}};
+  Job job{.part = part, .context = context, .parts = parts};
   const auto threads = static_cast<int>(std::min<std::int64_t>(get_num_threads(), parts));
   if (threads <= 1 || !Pool::instance().run(job, threads)) job.work();
   if (job.error) std::rethrow_exception(job.error);

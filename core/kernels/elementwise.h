@@ -6,7 +6,7 @@
 #include <cmath>
 
 /// Elementwise computation, unrecorded. `f` is a generic lambda on values; the dtype is resolved once, outside the
-/// loop.
+/// loop. Several threads may call it.
 namespace unroll::kernels {
 
 /// Walks y and x of y's shape, whatever their geometry. Kept apart from the loop over contiguous ones, which should

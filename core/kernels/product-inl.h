@@ -62,7 +62,8 @@ constexpr std::size_t sums_of(std::size_t vectors) { return vectors == 1 ? 4 : v
 /// C (M, J vectors) = begin + A (M, K) · panel (K, J vectors).
 ///
 /// Every element is sums_of(J) sums, in the order of k, whatever M is: a row of a batch has the bits of that row alone.
-/// One line of `ahead` for each k, of what tiles to come read, is fetched to the second cache.
+/// Of several rows and a wide panel, a vector of `ahead` for each k, of what tiles to come read, goes to the second
+/// cache. It is never looked at and may lie anywhere; who knows of nothing gives the panel itself.
 template <std::size_t M, std::size_t J, class D, class T = hn::TFromD<D>>
 HWY_INLINE void tile(D d, const Left<T>& a, const T* HWY_RESTRICT panel, const Into<T>& c, const T* ahead) {
   using V = hn::Vec<D>;

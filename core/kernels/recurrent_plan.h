@@ -1,42 +1,14 @@
 #pragma once
+#include <unroll/core/float_mode.h>
 #include <unroll/core/kernels/recurrent.h>
 #include <unroll/core/parallel.h>
-
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-#endif
 
 namespace unroll::kernels {
 
 /// While it lives this thread's denormal results are zeros: gates that saturate make them, and one costs as much as a
 /// hundred others. The host's mode comes back at the end.
-class FlushDenormals {
- public:
-#if defined(__x86_64__)
-  FlushDenormals() noexcept { _mm_setcsr(before_ | 0x8040); }  // flush to zero, denormals are zero
-  ~FlushDenormals() { _mm_setcsr(before_); }
-
- private:
-  const unsigned before_ = _mm_getcsr();
-#elif defined(__aarch64__)
-  FlushDenormals() noexcept { set(before_ | 1u << 24); }
-  ~FlushDenormals() { set(before_); }
-
- private:
-  static std::uint64_t get() noexcept {
-    std::uint64_t mode;
-    asm volatile("mrs %0, fpcr" : "=r"(mode));
-    return mode;
-  }
-  // What is computed before and after stays there: it comes from memory and goes to memory.
-  static void set(std::uint64_t mode) noexcept { asm volatile("msr fpcr, %0" : : "r"(mode) : "memory"); }
-  const std::uint64_t before_ = get();
-#else
-  FlushDenormals() noexcept {}
-#endif
- public:
-  FlushDenormals(const FlushDenormals&) = delete;
-  FlushDenormals& operator=(const FlushDenormals&) = delete;
+struct FlushDenormals : detail::FloatModeScope {
+  FlushDenormals() noexcept : FloatModeScope(detail::float_mode() | detail::kFlushDenormals) {}
 };
 
 /// How many threads do what. Nothing of it can be seen in a result: every element is computed by one thread, as by any

@@ -100,7 +100,7 @@ class WeightGradient {
                       .last = columns_ - at - (wide - 1) * lanes_};
       const T* panel = panels_.data() + at * deep;
       for_row_blocks(0, m1_ - m0_, [&](std::int64_t m, std::int64_t count) {
-        if (add) prefetch(c.from_row(m + count), std::min(kRows, m1_ - m0_ - m - count), wide);
+        if (add && m + count < m1_ - m0_) prefetch(c.from_row(m + count), std::min(kRows, m1_ - m0_ - m - count), wide);
         tile_of(D(), count, wide, grads.block(m, count), panel, c.from_row(m), panel);
       });
     }

@@ -50,7 +50,7 @@ TEST_CASE("alloc: what is counted is at least what was asked for, and little mor
     CHECK(alloc::counters().live_bytes == before);
   }
   for (std::int64_t exact :
-       {64, 128, 256, 320, 384, 448, 512, 640, 1024, 1280, 1 << 20}) {  // the size classes themselves
+       {64, 128, 256, 320, 384, 448, 512, 640, 1024, 1280, 1 << 20, 5 << 19, 7 << 20}) {  // the size classes themselves
     std::int64_t before = alloc::counters().live_bytes;
     void* block = alloc::allocate(static_cast<std::size_t>(exact));
     CHECK(alloc::counters().live_bytes == before + exact);

@@ -4,11 +4,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <unroll/core/error.h>
+#include <unroll/core/float_mode.h>
 #include <unroll/core/kernels/loops.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -91,6 +93,26 @@ TEST_CASE("parallel: parts of many elements are each element once, and few eleme
       CHECK(parts == (n < 131'072 ? 1 : std::min(threads, static_cast<int>(n / 65'536))));
     }
   }
+}
+
+TEST_CASE("parallel: every part computes in the caller's floating-point mode") {
+  Threads scope(3);
+  auto modes = [] {
+    std::array<detail::FloatMode, 64> seen{};
+    parallel(64, [&](std::int64_t i) {
+      seen[static_cast<std::size_t>(i)] = detail::float_mode() & detail::kFlushDenormals;
+      std::this_thread::sleep_for(std::chrono::microseconds(100));  // or one thread might do it all
+    });
+    return seen;
+  };
+  std::array<detail::FloatMode, 64> of_host{}, flushing{};
+  flushing.fill(detail::kFlushDenormals);
+  CHECK(modes() == of_host);
+  {
+    detail::FloatModeScope flush(detail::float_mode() | detail::kFlushDenormals);
+    CHECK(modes() == flushing);
+  }
+  CHECK(modes() == of_host);
 }
 
 TEST_CASE("set_num_threads: a number of threads is positive") {

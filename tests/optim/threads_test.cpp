@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 #include <unroll/autograd/engine.h>
+#include <unroll/autograd/grad_mode.h>
 #include <unroll/autograd/ops/activation.h>
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/compare.h>
@@ -17,8 +18,7 @@ using namespace unroll;
 
 namespace {
 
-// Two optimizers' steps on parameters of more elements than one thread takes: operands in step, broadcast, transposed
-// and in place, and every way back through them.
+// Two optimizers' steps on parameters of more elements than one thread takes, and the ways back from their loss.
 template <class T>
 std::vector<T> train(int threads) {
   Threads scope(threads);
@@ -48,9 +48,31 @@ std::vector<T> train(int threads) {
   return result;
 }
 
+// Ops without a record, in place too, on contiguous elements and on every second one.
+template <class T>
+std::vector<T> compute(int threads) {
+  Threads scope(threads);
+  const NoGrad guard;
+  manual_seed(2);
+  const DType dtype = dtype_of<T>;
+  std::vector<T> result;
+  for (bool strided : {false, true}) {
+    const auto numbers = [&] {
+      return strided ? narrow(randn({200'003, 2}, dtype), 1, 1, 1) : randn({200'003, 1}, dtype);
+    };
+    const Tensor x = numbers(), y = numbers();
+    x.add_(y).mul_(y).add_(1.0).mul_(0.5);
+    for (const Tensor& v : {x, x + y, x * 3.0, tanh(x), -x, lt(x, y).to(dtype)})
+      for (T e : v.to_vector<T>()) result.push_back(e);
+  }
+  return result;
+}
+
 }  // namespace
 
 TEST_CASE("threads: many elements have the bits that one thread gives them") {
   CHECK(train<float>(3) == train<float>(1));
   CHECK(train<double>(2) == train<double>(1));
+  CHECK(compute<float>(3) == compute<float>(1));
+  CHECK(compute<double>(2) == compute<double>(1));
 }
