@@ -2,7 +2,7 @@
 #include <pthread.h>
 #include <unistd.h>
 #include <unroll/core/error.h>
-#include <unroll/core/float_mode.h>
+#include <unroll/core/kernels/float_mode.h>
 #include <unroll/core/parallel.h>
 
 #include <algorithm>
@@ -37,10 +37,10 @@ struct Job {
   std::atomic<std::int64_t> next{0};
   std::mutex mutex{};
   std::exception_ptr error{};
-  const detail::FloatMode mode = detail::float_mode();
+  const kernels::FloatMode mode = kernels::float_mode();
 
   void work() noexcept {
-    detail::FloatModeScope scope(mode);
+    kernels::FloatModeScope scope(mode);
     for (std::int64_t i = next.fetch_add(1, std::memory_order_relaxed); i < parts;
          i = next.fetch_add(1, std::memory_order_relaxed))
       try {

@@ -1,5 +1,5 @@
 #pragma once
-#include <unroll/core/float_mode.h>
+#include <unroll/core/kernels/float_mode.h>
 #include <unroll/core/kernels/recurrent.h>
 #include <unroll/core/parallel.h>
 
@@ -7,8 +7,8 @@ namespace unroll::kernels {
 
 /// While it lives this thread's denormal results are zeros: gates that saturate make them, and one costs as much as a
 /// hundred others. The host's mode comes back at the end.
-struct FlushDenormals : detail::FloatModeScope {
-  FlushDenormals() noexcept : FloatModeScope(detail::float_mode() | detail::kFlushDenormals) {}
+struct FlushDenormals : FloatModeScope {
+  FlushDenormals() noexcept : FloatModeScope(float_mode() | kFlushDenormals) {}
 };
 
 /// How many threads do what. Nothing of it can be seen in a result: every element is computed by one thread, as by any

@@ -4,7 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <unroll/core/error.h>
-#include <unroll/core/float_mode.h>
+#include <unroll/core/kernels/float_mode.h>
 #include <unroll/core/kernels/loops.h>
 
 #include <algorithm>
@@ -98,18 +98,18 @@ TEST_CASE("parallel: parts of many elements are each element once, and few eleme
 TEST_CASE("parallel: every part computes in the caller's floating-point mode") {
   Threads scope(3);
   auto modes = [] {
-    std::array<detail::FloatMode, 64> seen{};
+    std::array<kernels::FloatMode, 64> seen{};
     parallel(64, [&](std::int64_t i) {
-      seen[static_cast<std::size_t>(i)] = detail::float_mode() & detail::kFlushDenormals;
+      seen[static_cast<std::size_t>(i)] = kernels::float_mode() & kernels::kFlushDenormals;
       std::this_thread::sleep_for(std::chrono::microseconds(100));  // or one thread might do it all
     });
     return seen;
   };
-  std::array<detail::FloatMode, 64> of_host{}, flushing{};
-  flushing.fill(detail::kFlushDenormals);
+  std::array<kernels::FloatMode, 64> of_host{}, flushing{};
+  flushing.fill(kernels::kFlushDenormals);
   CHECK(modes() == of_host);
   {
-    detail::FloatModeScope flush(detail::float_mode() | detail::kFlushDenormals);
+    kernels::FloatModeScope flush(kernels::float_mode() | kernels::kFlushDenormals);
     CHECK(modes() == flushing);
   }
   CHECK(modes() == of_host);

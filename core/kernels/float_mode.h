@@ -5,7 +5,7 @@
 #include <xmmintrin.h>
 #endif
 
-namespace unroll::detail {
+namespace unroll::kernels {
 
 /// How a thread rounds, and what it makes of denormals: the processor's register.
 #if defined(__x86_64__)
@@ -42,4 +42,4 @@ class FloatModeScope {
   const FloatMode before_ = float_mode();
 };
 
-}  // namespace unroll::detail
+}  // namespace unroll::kernels
