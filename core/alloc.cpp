@@ -230,7 +230,7 @@ std::atomic<Hook> the_hook{nullptr};
 
 void* ask_system(Cache* mine, std::size_t alignment, std::size_t bytes, std::size_t asked) {
   const bool huge = bytes >= kHugePage;
-  void* block = nullptr;  // not aligned_alloc, which need not know sizes that are no multiple of the alignment
+  void* block = nullptr;  // not by aligned_alloc, which may refuse sizes that are no multiple of the alignment
   if (posix_memalign(&block, huge ? kHugePage : alignment, bytes) != 0) throw OutOfMemory(asked);
 #ifdef MADV_HUGEPAGE
   if (huge) madvise(block, bytes, MADV_HUGEPAGE);  // it may refuse

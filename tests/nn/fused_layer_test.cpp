@@ -3,6 +3,7 @@
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/reduce.h>
 #include <unroll/autograd/ops/shape.h>
+#include <unroll/core/kernels/float_mode.h>
 #include <unroll/core/parallel.h>
 
 #include <cmath>
@@ -12,26 +13,14 @@
 #include "support/targets.h"
 #include "support/threads.h"
 
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-#endif
-
 using namespace unroll;
 using namespace fused;
 
 // The kernels of the recurrent layers against the same layers said with ops.
 namespace {
 
-// How the CPU rounds and what it does with denormals, without the flags of what happened.
-[[maybe_unused]] std::uint64_t float_mode() {
-  std::uint64_t mode = 0;
-#if defined(__x86_64__)
-  mode = _mm_getcsr() & ~0x3fu;
-#elif defined(__aarch64__)
-  asm volatile("mrs %0, fpcr" : "=r"(mode));
-#endif
-  return mode;
-}
+// Without the flags of what happened, which x86 keeps in the same register.
+kernels::FloatMode float_mode() { return kernels::float_mode() & ~kernels::FloatMode{0x3f}; }
 
 // Of a user, who prepares weights that do not fit.
 struct Misfit : nn::LSTMCell {
@@ -220,7 +209,7 @@ TEST_CASE("fused layers: a NaN reaches what depends on it, and nothing else") {
 
 #if defined(__x86_64__) || defined(__aarch64__)
 TEST_CASE("fused layers: the host's floating-point mode is as it was, and denormals are zeros inside") {
-  const std::uint64_t mode = float_mode();
+  const kernels::FloatMode mode = float_mode();
   const Subject s = subject(Kind::Tanh, {.t = 2, .n = 1, .i = 1, .h = 1, .bias = false, .dtype = DType::Float32});
   NoGrad no_grad;
   for (const Tensor& x : s.tensors) x.fill_(1e-20);  // the product is denormal
