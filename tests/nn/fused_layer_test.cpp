@@ -19,9 +19,6 @@ using namespace fused;
 // The kernels of the recurrent layers against the same layers said with ops.
 namespace {
 
-// Without the flags of what happened, which x86 keeps in the same register.
-kernels::FloatMode float_mode() { return kernels::float_mode() & ~kernels::FloatMode{0x3f}; }
-
 // Of a user, who prepares weights that do not fit.
 struct Misfit : nn::LSTMCell {
   using LSTMCell::LSTMCell;
@@ -209,13 +206,15 @@ TEST_CASE("fused layers: a NaN reaches what depends on it, and nothing else") {
 
 #if defined(__x86_64__) || defined(__aarch64__)
 TEST_CASE("fused layers: the host's floating-point mode is as it was, and denormals are zeros inside") {
-  const kernels::FloatMode mode = float_mode();
+  // Without the flags of what happened, which x86 keeps in the same register.
+  auto mode = [] { return kernels::float_mode() & ~kernels::FloatMode{0x3f}; };
+  const kernels::FloatMode before = mode();
   const Subject s = subject(Kind::Tanh, {.t = 2, .n = 1, .i = 1, .h = 1, .bias = false, .dtype = DType::Float32});
   NoGrad no_grad;
   for (const Tensor& x : s.tensors) x.fill_(1e-20);  // the product is denormal
   s.tensors[1].fill_(0);
   CHECK(s.outputs()[0].to_vector<float>()[0] == 0);
-  CHECK(float_mode() == mode);
+  CHECK(mode() == before);
 }
 #endif
 
