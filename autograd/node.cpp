@@ -5,6 +5,7 @@
 #include <unroll/core/view.h>
 
 #include <algorithm>
+#include <functional>
 
 namespace unroll {
 namespace {
@@ -65,18 +66,22 @@ void Saved::unpack(const detail::SavedTensor& saved, Tensor& x) const {
                         static_cast<std::uint32_t>(saved.place));
 }
 
-Tensor Saved::take_sum(std::size_t input) const {
-  Tensor& sum = *sums_[input];
+Tensor Saved::take_defined_sum(Tensor& sum, const Shape& shape) {
   // AnomalyMode looks at what each node brings by itself.
-  if (!sum.defined() || GradMode::enabled() || AnomalyMode::enabled() || !detail::sole_owner(sum)) return {};
+  if (GradMode::enabled() || AnomalyMode::enabled() || !detail::sole_owner(sum)) return {};
+  if (sum.shape() != shape) return {};  // it was broadcast
   return std::move(sum);
 }
 
 namespace detail {
 
-SavedTensor::SavedTensor(const Tensor& value, std::span<const Tensor> outputs, std::span<const Ref<GradSlot>> edges) {
-  if (!value.defined()) return;
-  *this = SavedTensor(value);
+void SavedTensor::find_place(const Tensor& value, std::span<const Tensor> inputs, std::span<const Tensor> outputs,
+                             std::span<const Ref<GradSlot>> edges) {
+  const Tensor* const first = inputs.data();
+  if (!std::less<>()(&value, first) && std::less<>()(&value, first + inputs.size())) {
+    if (const auto i = &value - first; edges[static_cast<std::size_t>(i)]) place = ~static_cast<std::int32_t>(i);
+    return;
+  }
   for (std::size_t j = 0; j < outputs.size(); ++j)
     if (outputs[j].is_same(value)) {
       place = static_cast<std::int32_t>(j);

@@ -68,17 +68,19 @@ class OpNode final : public Node {
         known = true;
         if (edges[i]) place = ~static_cast<std::int32_t>(i);
       }
-    if (!known) return SavedTensor(value, std::span(&y, 1), edges_);
     SavedTensor result(value);
     result.place = place;
+    if (!known) result.find_place(value, {}, std::span(&y, 1), edges_);
     return result;
   }
 
   template <std::size_t... I>
   void run(const GradFlow& flow, const Saved& saved, std::index_sequence<I...>) {
-    ((flow.sums[I] != nullptr ? void(flow.grad_in[I] = call(std::get<I>(gradients_), flow.grad_out[0], saved))
-                              : void()),
-     ...);
+    (run_one<N - 1 - I>(flow, saved), ...);
+  }
+  template <std::size_t I>
+  [[gnu::always_inline]] void run_one(const GradFlow& flow, const Saved& saved) {
+    if (flow.sums[I] != nullptr) flow.grad_in[I] = call(std::get<I>(gradients_), flow.grad_out[0], saved);
   }
   template <class F>
   static Tensor call(const F& f, const Tensor& g, const Saved& saved) {
@@ -106,7 +108,12 @@ class GroupNode final : public Node {
     edges_.reserve(inputs.size());
     saved_.reserve(saves.size());
     for (const Tensor& x : inputs) edges_.emplace_back(edge_of(x));
-    for (const Tensor* x : saves) saved_.emplace_back(*x, outputs, edges_);
+    for (const Tensor* x : saves) {
+      if (x->defined())
+        saved_.emplace_back(*x).find_place(*x, inputs, outputs, edges_);
+      else
+        saved_.emplace_back();
+    }
   }
   std::span<const Ref<GradSlot>> inputs() const noexcept override { return edges_; }
   void backward(const GradFlow& flow) override {
@@ -153,7 +160,7 @@ inline constexpr auto unchanged = [](const Tensor& g) { return g; };
 
 /// Records that the op `name` computed y from `inputs` (undefined ones are allowed), with one gradient function an
 /// input: (const Tensor& g, const Saved& s) → Tensor or (const Tensor& g) → Tensor. It runs only if that input needs
-/// its gradient. `std::move(y)` spares y a copy of the handle; save(y) may still name it.
+/// its gradient, the last input's first. `std::move(y)` spares y a copy of the handle; save(y) may still name it.
 template <std::size_t N, std::size_t K, class... Gradients>
 [[gnu::always_inline]] inline Tensor record(const char* name, const detail::Arg (&inputs)[N], Tensor&& y,
                                             const detail::SaveList<K>& saves, Gradients... gradients) {

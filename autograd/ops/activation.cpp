@@ -14,7 +14,7 @@ namespace unroll {
 Tensor tanh(const Tensor& x) {
   Tensor y = kernels::map_rows("tanh", x, [](auto... of) { kernels::tanh(of...); });
   return record("tanh", {x}, std::move(y), save(y), [](const Tensor& g, const Saved& s) {
-    return detail::chain(g, s[0], [](const auto& t) { return 1 - t * t; });
+    return detail::chain(g, s, 0, 0, [](const auto& t) { return 1 - t * t; });
   });
 }
 
@@ -22,7 +22,7 @@ Tensor tanh(const Tensor& x) {
 Tensor sigmoid(const Tensor& x) {
   Tensor y = kernels::map_rows("sigmoid", x, [](auto... of) { kernels::sigmoid(of...); });
   return record("sigmoid", {x}, std::move(y), save(y), [](const Tensor& g, const Saved& s) {
-    return detail::chain(g, s[0], [](const auto& p) { return p * (1 - p); });
+    return detail::chain(g, s, 0, 0, [](const auto& p) { return p * (1 - p); });
   });
 }
 

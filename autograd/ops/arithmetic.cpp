@@ -43,8 +43,8 @@ Tensor mul(const Tensor& a, const Tensor& b) {
   Tensor y = kernels::zip_number("mul", a, b, [](auto x, auto z) { return x * z; });
   return record(
       "mul", {a, b}, std::move(y), save(a, b),
-      [](const Tensor& g, const Saved& s) { return s.needs(1) ? g * s[1] : detail::chain(g, s[1], itself); },
-      [](const Tensor& g, const Saved& s) { return detail::chain(g, s[0], itself); });
+      [](const Tensor& g, const Saved& s) { return detail::chain(g, s, 1, 0, itself); },
+      [](const Tensor& g, const Saved& s) { return detail::chain(g, s, 0, 1, itself, s.needs(0)); });
 }
 
 Tensor mul(const Tensor& a, double b) {
@@ -102,7 +102,9 @@ Tensor pow(const Tensor& x, const Tensor& exponent) {
 /// x².   d/dx = 2x
 Tensor square(const Tensor& x) {
   Tensor y = kernels::map("square", x, [](auto v) { return v * v; });
-  return record("square", {x}, std::move(y), save(x), [](const Tensor& g, const Saved& s) { return g * (2 * s[0]); });
+  return record("square", {x}, std::move(y), save(x), [](const Tensor& g, const Saved& s) {
+    return detail::chain(g, s, 0, 0, [](const auto& v) { return 2 * v; });
+  });
 }
 
 /// √x.   d/dx = 1/(2√x)
@@ -114,7 +116,8 @@ Tensor sqrt(const Tensor& x) {
 /// eˣ.   d/dx = eˣ
 Tensor exp(const Tensor& x) {
   Tensor y = kernels::map_rows("exp", x, [](auto... of) { kernels::exp(of...); });
-  return record("exp", {x}, std::move(y), save(y), [](const Tensor& g, const Saved& s) { return g * s[0]; });
+  return record("exp", {x}, std::move(y), save(y),
+                [](const Tensor& g, const Saved& s) { return detail::chain(g, s, 0, 0, itself); });
 }
 
 /// ln x.   d/dx = 1/x

@@ -90,7 +90,10 @@ class WeightGradient {
   void sum(const PackedColumns<T>& grads, std::int64_t block, bool add) const {
     if (w_ == nullptr) return;
     const std::int64_t deep = grads.deep();
-    if (deep == 1) return outer_product(grads.block(0, 1).data, block, add);
+    if (deep == 1) {
+      const T* row = grads.block(0, 1).data;
+      return vectors_ <= 4 ? outer_product<8>(row, block, add) : outer_product<1>(row, block, add);
+    }
     for (std::int64_t p = 0; p * kPanel < vectors_; ++p) {
       const std::int64_t wide = width(p), at = p * kPanel * lanes_;
       const Into<T> c{.data = w_ + (block * height_ + m0_) * columns_ + at,
@@ -107,13 +110,18 @@ class WeightGradient {
   }
 
  private:
-  // Of one row, as of a cell that is called with one sequence: tiles would take longer to begin than to sum.
+  // Of one row, as of a cell that is called with one sequence: tiles would take longer to begin than to sum. kAtOnce
+  // rows of W for each vector, for where they are short: to come to a vector takes longer than to add it.
+  template <std::int64_t kAtOnce>
   void outer_product(const T* grads, std::int64_t block, bool add) const {
-    T* to = w_ + (block * height_ + m0_) * columns_;
-    for (std::int64_t m = 0; m < m1_ - m0_; ++m, to += columns_)
-      for_vectors(D(), columns_, [&](auto d, std::int64_t i) HWY_ATTR {
-        const auto before = add ? hn::LoadU(d, to + i) : hn::Zero(d);
-        hn::StoreU(hn::MulAdd(hn::Set(d, grads[m]), hn::LoadU(d, panels_.data() + i), before), d, to + i);
+    const std::int64_t rows = m1_ - m0_, columns = columns_;
+    T* to = w_ + (block * height_ + m0_) * columns;
+    for (std::int64_t m = 0; m < rows; m += kAtOnce, to += kAtOnce * columns, grads += kAtOnce)
+      for_vectors(D(), columns, [=, this, count = std::min(kAtOnce, rows - m)](auto d, std::int64_t i) HWY_ATTR {
+        const auto of_row = hn::LoadU(d, panels_.data() + i);
+        T* at = to + i;
+        for (std::int64_t r = 0; r < count; ++r, at += columns)
+          hn::StoreU(hn::MulAdd(hn::Set(d, grads[r]), of_row, add ? hn::LoadU(d, at) : hn::Zero(d)), d, at);
       });
   }
 
