@@ -66,10 +66,11 @@ void Saved::unpack(const detail::SavedTensor& saved, Tensor& x) const {
                         static_cast<std::uint32_t>(saved.place));
 }
 
-Tensor Saved::take_defined_sum(Tensor& sum, const Shape& shape) {
+Tensor Saved::take_defined_sum(Tensor& sum, const detail::Elements& like) {
   // AnomalyMode looks at what each node brings by itself.
   if (GradMode::enabled() || AnomalyMode::enabled() || !detail::sole_owner(sum)) return {};
-  if (sum.shape() != shape) return {};  // it was broadcast
+  // The op's input was broadcast, or its dtype is another one by now (Module::to).
+  if (sum.shape() != like.shape || sum.dtype() != like.dtype) return {};
   return std::move(sum);
 }
 

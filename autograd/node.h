@@ -70,7 +70,8 @@ struct SavedTensor {
   SavedTensor() noexcept = default;
   /// Its place is not known yet.
   explicit SavedTensor(const Tensor& value) : elements(&value.body()), version(value.version()) {}
-  /// Looks for `value` among these inputs, where it is found at once, outputs and edges of its node.
+  /// Where `value` stands in its node: an element of `inputs` (by its address), one of the outputs, or what one of the
+  /// edges leads to.
   void find_place(const Tensor& value, std::span<const Tensor> inputs, std::span<const Tensor> outputs,
                   std::span<const Ref<GradSlot>> edges);
 
@@ -109,11 +110,11 @@ class Saved {
   }
   std::size_t size() const noexcept { return saved_.size(); }
   bool needs(std::size_t input) const { return sums_[input] != nullptr; }
-  /// What others have brought of a needed gradient up to now, if it has that shape and may be overwritten: who takes it
-  /// adds to it and returns the sum. Undefined where there is nothing yet, or somebody else sees it. Spares a weight
-  /// that is read at every step a new tensor a step.
-  Tensor take_sum(std::size_t input, const Shape& shape) const {
-    return sums_[input]->defined() ? take_defined_sum(*sums_[input], shape) : Tensor();
+  /// What others have brought of a needed gradient up to now, if its shape and dtype are like that and it may be
+  /// overwritten: who takes it adds to it and returns the sum. Undefined where there is nothing yet, or somebody else
+  /// sees it. Spares a weight that is read at every step a new tensor a step.
+  Tensor take_sum(std::size_t input, const detail::Elements& like) const {
+    return sums_[input]->defined() ? take_defined_sum(*sums_[input], like) : Tensor();
   }
   /// Whether nobody reads what is saved after this time, so that a kernel may write to what only it has seen.
   bool last() const noexcept { return last_; }
@@ -121,7 +122,7 @@ class Saved {
  private:
   [[noreturn, gnu::cold]] void fail_stale(const detail::SavedTensor& saved) const;
   void unpack(const detail::SavedTensor& saved, Tensor& x) const;
-  static Tensor take_defined_sum(Tensor& sum, const Shape& shape);
+  static Tensor take_defined_sum(Tensor& sum, const detail::Elements& like);
 
   Node& node_;
   std::span<const detail::SavedTensor> saved_;

@@ -9,21 +9,10 @@ python=${1:-}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# least TIMES COMMAND...: "SECONDS KIB", the least time and memory.
-least() {
-  python3 - "$@" <<'PYTHON'
-import os, subprocess, sys, time
-seen = []
-for _ in range(int(sys.argv[1])):
-    begin = time.perf_counter()
-    process = subprocess.Popen(sys.argv[2:], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seen.append((time.perf_counter() - begin, usage.ru_maxrss))
-    if status:
-        sys.exit("failed: " + " ".join(sys.argv[2:]))
-print(min(s for s, _ in seen), min(k for _, k in seen))
-PYTHON
-}
+# least TIMES COMMAND...: "SECONDS KIB", the least time and memory. A small program, since the memory of who starts another
+# one counts as that one's.
+"${CXX:-g++}" -std=c++20 -O2 bench/least.cpp -o "$work/least"
+least() { "$work/least" "$@"; }
 # line WHAT COMPILE_SECONDS COMMAND...: the JSON.
 line() {
   local run

@@ -161,7 +161,7 @@ Tensor like(const Elements* x) { return unroll::detail::new_like(*x, x->dtype); 
 bool prepare_weights(const Saved& s, std::span<Tensor> dw, std::size_t first) {
   bool add = false;
   for (std::size_t i = 0; i < dw.size(); ++i)
-    if (s.needs(first + i)) add |= (dw[i] = s.take_sum(first + i, s.elements(first + i)->shape)).defined();
+    if (s.needs(first + i)) add |= (dw[i] = s.take_sum(first + i, *s.elements(first + i))).defined();
   for (std::size_t i = 0; i < dw.size(); ++i)
     if (s.needs(first + i) && !dw[i].defined()) dw[i] = add ? zeros_like(s[first + i]) : like(s.elements(first + i));
   return add;
@@ -171,7 +171,7 @@ void backward(const Layer& layer, Gradients g, const Saved& s, std::span<Tensor>
   const std::size_t first_work = 1 + kInputs * layer.directions, y_at = first_work + kWorkspaces * layer.directions;
   bool add_x = false;
   if (s.needs(0)) {
-    dx[0] = s.take_sum(0, s.elements(0)->shape);
+    dx[0] = s.take_sum(0, *s.elements(0));
     add_x = dx[0].defined();
     if (!add_x) dx[0] = like(s.elements(0));
   }

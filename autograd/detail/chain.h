@@ -6,12 +6,14 @@
 
 namespace unroll::detail {
 
-/// The chain rule of an elementwise op, g·f(x), for an f that is arithmetic, `[](const auto& y) { return 1 - y * y; }`:
-/// the gradient of that input, where x was saved. Where it is to be differentiated itself, f is applied to the tensor;
-/// else to the numbers, in one loop that adds to what there is of the gradient, or overwrites g if nobody else sees it
-/// and no function `after` this one reads it, and needs a new tensor only if neither can be.
+/// The chain rule of an elementwise op: the gradient g·f(x) of input number `input`, where x is s[saved] and f is
+/// arithmetic, `[](const auto& y) { return 1 - y * y; }`.
+///
+/// If the gradient is to be differentiated itself, f is applied to the tensor; else to the numbers, in one loop. It
+/// adds to what there is of the input's gradient; if there is nothing, it overwrites g, unless somebody else sees it or
+/// the gradient function of another input is yet to read it; and if it cannot, it makes a tensor.
 template <class F>
-Tensor chain(const Tensor& g, const Saved& s, std::size_t saved, std::size_t input, F f, bool after = false) {
+Tensor chain(const Tensor& g, const Saved& s, std::size_t saved, std::size_t input, F f) {
   if (GradMode::enabled()) return g * f(s[saved]);
   const Elements &dy = g.body(), &x = *s.elements(saved);
   if (dy.dtype != x.dtype || !dy.contiguous || !x.contiguous || dy.shape != x.shape) [[unlikely]]
@@ -24,11 +26,13 @@ Tensor chain(const Tensor& g, const Saved& s, std::size_t saved, std::size_t inp
                         [=](std::int64_t first, std::int64_t n) { row(to + first, from + first, at + first, n); });
       return dx;
     };
-    if (Tensor sum = s.take_sum(input, dy.shape); sum.defined())
+    if (Tensor sum = s.take_sum(input, dy); sum.defined())
       return into(sum, [f](T* __restrict y, const T* a, const T* v, std::int64_t n) {
         for (std::int64_t i = 0; i < n; ++i) y[i] += a[i] * f(v[i]);
       });
-    if (!after && sole_owner(g))
+    bool is_read_again = false;  // the functions of inputs before this one run after it
+    for (std::size_t i = 0; i < input; ++i) is_read_again |= s.needs(i);
+    if (!is_read_again && sole_owner(g))
       return into(g, [f](T* __restrict y, const T*, const T* v, std::int64_t n) {
         for (std::int64_t i = 0; i < n; ++i) y[i] *= f(v[i]);
       });

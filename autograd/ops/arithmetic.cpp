@@ -44,7 +44,7 @@ Tensor mul(const Tensor& a, const Tensor& b) {
   return record(
       "mul", {a, b}, std::move(y), save(a, b),
       [](const Tensor& g, const Saved& s) { return detail::chain(g, s, 1, 0, itself); },
-      [](const Tensor& g, const Saved& s) { return detail::chain(g, s, 0, 1, itself, s.needs(0)); });
+      [](const Tensor& g, const Saved& s) { return detail::chain(g, s, 0, 1, itself); });
 }
 
 Tensor mul(const Tensor& a, double b) {

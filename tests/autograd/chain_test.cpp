@@ -1,5 +1,6 @@
 // The chain rule of elementwise ops (autograd/detail/chain.h): it adds to what there is of a gradient, overwrites what
-// arrives, or makes a new tensor. Which of them is no matter of values: those recorded under create_graph do neither.
+// arrives, or makes a new tensor. Whichever it does, values are those of create_graph, where it does neither, but for
+// the order of sums.
 #include "support/gradients.h"
 
 #include <doctest/doctest.h>
@@ -46,6 +47,13 @@ const std::vector<std::pair<std::string, Program>> programs = {
      }},
     {"transposed",
      [](auto& a, auto& b, auto&) { return transpose(a, 0, 1) * transpose(b, 0, 1) * transpose(a, 0, 1); }},
+    {"of more dimensions than a shape holds itself",
+     [](auto& a, auto& b, auto&) {
+       const Tensor p = reshape(a, {1, 2, 1, 3, 1, 1}), q = reshape(b, {1, 2, 1, 3, 1, 1});
+       return p * q * p * tanh(q);
+     }},
+    {"of no elements",
+     [](auto& a, auto& b, auto&) { return narrow(a, 0, 0, 0) * narrow(b, 0, 0, 0) * tanh(narrow(a, 0, 0, 0)); }},
     {"an expanded factor",
      [](auto& a, auto&, auto& row) {
        return a * expand(row, {2, 3}) * a;

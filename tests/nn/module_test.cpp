@@ -175,6 +175,30 @@ TEST_CASE("module: to converts in place, gradients too") {
   CHECK_THROWS_AS(loss.backward(), GradError);  // it needs the weight as it was
 }
 
+TEST_CASE("module: converted between forward and backward, gradients that need no old value are of the new dtype") {
+  struct Scale : nn::Module {
+    Scale() { add("w", w); }
+    Tensor w = rand({3, 4});
+  };
+  const std::vector<std::pair<DType, DType>> conversions = {{DType::Float32, DType::Float64},
+                                                            {DType::Float64, DType::Float32}};
+  for (const auto& [before, after] : conversions)
+    for (bool own_output : {false, true}) {  // what the op saves: the other operand, or its output
+      CAPTURE(before);
+      CAPTURE(own_output);
+      Scale scale;
+      scale.to(before);
+      const Tensor x = rand({3, 4}, before), z = rand({3, 4}, before), e = exp(scale.w.detach());
+      auto read = [&](const Tensor& factor) { return (own_output ? exp(scale.w) : scale.w) * factor * factor; };
+      const Tensor loss = sum(read(x) + read(z));
+      const Tensor expected = (x * x + z * z) * (own_output ? e : ones_like(e));
+      scale.to(after);
+      loss.backward();
+      CHECK(scale.w.grad().dtype() == after);
+      CHECK(allclose(scale.w.grad().to(DType::Float64), expected.to(DType::Float64), 1e-6, 1e-6));
+    }
+}
+
 TEST_CASE("module: requires_grad_ and zero_grad") {
   Model model;
   sum(model.head(model.scale)).backward();
