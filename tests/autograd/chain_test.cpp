@@ -68,9 +68,9 @@ bool count_allocation(std::size_t) noexcept { return ++allocations, true; }
 TEST_CASE("chain: the same gradients whether tensors are overwritten or not") {
   Generator generator(1);
   const Tensor a = leaf({2, 3}, generator), b = leaf({2, 3}, generator), row = leaf(Shape{3}, generator);
-  for (const auto& [name, program] : programs) {
-    CAPTURE(name);
-    const Tensor y = program(a, b, row), given = randn(y.shape(), DType::Float64, generator);
+  for (const auto& named : programs) {
+    CAPTURE(named.first);
+    const Tensor y = named.second(a, b, row), given = randn(y.shape(), DType::Float64, generator);
     const Values before = of(given);
     const std::vector<Tensor> leaves = {a, b, row};
     const auto gradients = [&](const GradOptions& options) { return grad({y}, leaves, options); };

@@ -182,8 +182,9 @@ TEST_CASE("module: converted between forward and backward, gradients that need n
   };
   const std::vector<std::pair<DType, DType>> conversions = {{DType::Float32, DType::Float64},
                                                             {DType::Float64, DType::Float32}};
-  for (const auto& [before, after] : conversions)
+  for (const auto& conversion : conversions)
     for (bool own_output : {false, true}) {  // what the op saves: the other operand, or its output
+      const auto before = conversion.first, after = conversion.second;
       CAPTURE(before);
       CAPTURE(own_output);
       Scale scale;
