@@ -15,9 +15,10 @@ namespace unroll::detail {
 template <class F>
 Tensor chain(const Tensor& g, const Saved& s, std::size_t saved, std::size_t input, F f) {
   if (GradMode::enabled()) return g * f(s[saved]);
+  const auto product = [f](auto a, auto v) { return a * f(v); };
   const Elements &dy = g.body(), &x = *s.elements(saved);
   if (dy.dtype != x.dtype || !dy.contiguous || !x.contiguous || dy.shape != x.shape) [[unlikely]]
-    return kernels::zip("backward", g, s[saved], [f](auto a, auto v) { return a * f(v); });
+    return kernels::zip("backward", g, s[saved], product);
   return dispatch_float("backward", dy.dtype, [&]<class T>() {
     const T *from = dy.data<T>(), *at = x.data<T>();
     auto into = [&](const Tensor& dx, auto row) {
@@ -27,18 +28,15 @@ Tensor chain(const Tensor& g, const Saved& s, std::size_t saved, std::size_t inp
       return dx;
     };
     if (Tensor sum = s.take_sum(input, dy); sum.defined())
-      return into(sum, [f](T* __restrict y, const T* a, const T* v, std::int64_t n) {
-        for (std::int64_t i = 0; i < n; ++i) y[i] += a[i] * f(v[i]);
+      return into(sum, [product](T* __restrict y, const T* a, const T* v, std::int64_t n) {
+        for (std::int64_t i = 0; i < n; ++i) y[i] += product(a[i], v[i]);
       });
     bool is_read_again = false;  // the functions of inputs before this one run after it
     for (std::size_t i = 0; i < input; ++i) is_read_again |= s.needs(i);
     if (!is_read_again && sole_owner(g))
-      return into(g, [f](T* __restrict y, const T*, const T* v, std::int64_t n) {
-        for (std::int64_t i = 0; i < n; ++i) y[i] *= f(v[i]);
-      });
-    return into(new_like(dy, dy.dtype), [f](T* __restrict y, const T* a, const T* v, std::int64_t n) {
-      for (std::int64_t i = 0; i < n; ++i) y[i] = a[i] * f(v[i]);
-    });
+      return into(g, [product](T* y, const T*, const T* v, std::int64_t n) { kernels::update_row(y, v, n, product); });
+    return into(new_like(dy, dy.dtype),
+                [product](T* y, const T* a, const T* v, std::int64_t n) { kernels::zip_row(y, a, v, n, product); });
   });
 }
 
