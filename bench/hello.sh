@@ -24,7 +24,7 @@ library=$(find build*/ -maxdepth 1 -name 'libunroll.*' -printf '%T@ %p\n' 2>/dev
 [ -n "$library" ] || { echo "no libunroll: cmake --preset bench && cmake --build --preset bench" >&2; exit 1; }
 build=$(dirname "$library")
 compiled=$(least 3 "${CXX:-g++}" -std=c++20 -O2 -I "$build/include" bench/hello.cpp -o "$work/hello" \
-  -L "$build" -Wl,-rpath,"$PWD/$build" -lunroll -lfmt -lopenblas -lhwy -lpthread)
+  -L "$build" -Wl,-rpath,"$PWD/$build" -lunroll -lfmt -lopenblas -lpthread)
 line unroll "${compiled% *}" "$work/hello"
 
 if [ -n "$python" ]; then

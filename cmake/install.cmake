@@ -25,7 +25,7 @@ install(FILES ${PROJECT_BINARY_DIR}/unrollConfig.cmake ${PROJECT_BINARY_DIR}/unr
 list(GET OpenBLAS_LIBRARIES 0 blas)
 cmake_path(GET blas PARENT_PATH blas_dir)
 cmake_path(NORMAL_PATH blas_dir)
-set(private_link "-L\"${blas_dir}\" -lopenblas -lhwy -pthread")
+set(private_link "-L\"${blas_dir}\" -lopenblas -pthread")
 set(pc_libs ${private_link})
 set(pc_libs_private)
 if(UNROLL_SHARED)

@@ -36,7 +36,6 @@ void tanh_row(T* y, const T* x, std::int64_t n) {
 
 template <class T>
 constexpr Activations<T> kActivations = {exp_row<T>, sigmoid_row<T>, tanh_row<T>};
-UNROLL_TABLE_OF_TARGET(Activations)
 
 }  // namespace unroll::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

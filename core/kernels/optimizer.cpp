@@ -100,7 +100,6 @@ void adam_step(T* p, T* m, T* v, T* greatest, const T* grad, std::int64_t n, con
 
 template <class T>
 constexpr OptimizerSteps<T> kOptimizerSteps = {sgd_step<T>, adam_step<T>};
-UNROLL_TABLE_OF_TARGET(OptimizerSteps)
 
 }  // namespace unroll::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

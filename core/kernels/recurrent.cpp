@@ -59,7 +59,6 @@ void backward(const RecurrentSizes& sizes, const RecurrentSteps& steps, const Re
 
 template <class T>
 constexpr RecurrentKernels<T> kRecurrentKernels = {forward<T>, gates<T>, backward<T>};
-UNROLL_TABLE_OF_TARGET(RecurrentKernels)
 
 }  // namespace unroll::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

@@ -94,7 +94,6 @@ void scaled_softmax(T* y, const T* x, T max, T log_sum, T g, std::int64_t n) {
 
 template <class T>
 constexpr SoftmaxRow<T> kSoftmaxRow = {row_max<T>, exp_sum<T>, divide<T>, subtract<T>, scaled_softmax<T>};
-UNROLL_TABLE_OF_TARGET(SoftmaxRow)
 
 }  // namespace unroll::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

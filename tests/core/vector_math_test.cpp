@@ -109,6 +109,10 @@ TEST_CASE("vector math: a row of any length is computed as element by element, a
   });
 }
 
+TEST_CASE("vector math: the targets of this CPU are those that Highway's own library finds") {
+  CHECK(unroll::kernels::supported_targets() == (hwy::SupportedTargets() & HWY_TARGETS));
+}
+
 #if defined(__aarch64__)
 TEST_CASE("vector math: 64-bit ARM has NEON and nothing else") {
   std::vector<std::string> targets;
