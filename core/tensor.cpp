@@ -270,6 +270,11 @@ template <class T>
 Tensor from_data(const std::vector<T>& values, Shape shape) {
   return copied<T>(values, std::move(shape));
 }
+template <Literal T>
+T Tensor::item() const {
+  check<ShapeError>(numel() == 1, "item: expected one element, got shape {}", shape());
+  return dispatch(dtype(), [&]<class S>() { return static_cast<T>(*raw<S>()); });
+}
 template <class T>
 std::vector<T> Tensor::to_vector() const {
   Tensor x = kernels::contiguous(*this);
@@ -284,6 +289,12 @@ template Tensor from_data(const std::vector<float>&, Shape);
 template Tensor from_data(const std::vector<double>&, Shape);
 template Tensor from_data(const std::vector<std::int64_t>&, Shape);
 template Tensor from_data(const std::vector<bool>&, Shape);
+template float Tensor::item() const;
+template double Tensor::item() const;
+template int Tensor::item() const;
+template long Tensor::item() const;
+template long long Tensor::item() const;
+template bool Tensor::item() const;
 template std::vector<float> Tensor::to_vector() const;
 template std::vector<double> Tensor::to_vector() const;
 template std::vector<std::int64_t> Tensor::to_vector() const;

@@ -113,6 +113,11 @@ void retain(T* counted) noexcept {
 }
 }  // namespace detail
 
+/// What numbers in a program are. Every std::int64_t is among them, whichever of long and long long it is.
+template <class T>
+concept Literal = std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, int> || std::same_as<T, long> ||
+    std::same_as<T, long long> || std::same_as<T, bool>;
+
 /// An n-dimensional array: a handle to shape, strides and shared memory. Copying the handle is cheap and shares the
 /// elements.
 ///
@@ -153,11 +158,8 @@ class Tensor {
     return raw<T>();
   }
   /// The value of a one-element tensor of any dtype, converted to T. Raises ShapeError unless numel() = 1.
-  template <class T = double>
-  T item() const {
-    check<ShapeError>(numel() == 1, "item: expected one element, got shape {}", shape());
-    return dispatch(dtype(), [&]<class S>() { return static_cast<T>(*raw<S>()); });
-  }
+  template <Literal T = double>
+  T item() const;
   /// All elements in row-major order. Raises DTypeError when T is not the dtype.
   template <class T>
   std::vector<T> to_vector() const;
@@ -254,7 +256,7 @@ class Tensor {
 class TensorList : public std::span<const Tensor> {
  public:
   TensorList(std::initializer_list<Tensor> list) : span(list.begin(), list.size()) {}
-  TensorList(const std::vector<Tensor>& list) : span(list) {}
+  TensorList(const std::vector<Tensor>& list) : span(list.data(), list.size()) {}
   TensorList(std::span<const Tensor> list) : span(list) {}
 };
 
@@ -285,10 +287,6 @@ template <class T>
 Tensor from_data(std::span<const T> values, Shape shape);
 template <class T>
 Tensor from_data(const std::vector<T>& values, Shape shape);  // std::vector<bool> included
-/// What literals may be. Every std::int64_t is among them, whichever of long and long long it is.
-template <class T>
-concept Literal = std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, int> || std::same_as<T, long> ||
-    std::same_as<T, long long> || std::same_as<T, bool>;
 /// The dtype that `tensor` gives to literals of type T.
 template <Literal T>
 constexpr DType dtype_of_literal = std::floating_point<T>  ? DType::Float32

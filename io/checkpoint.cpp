@@ -184,7 +184,7 @@ Safetensors read_checked(std::string_view bytes) {
 
 }  // namespace
 
-void save_checkpoint(const std::filesystem::path& path, const Checkpoint& run) {
+void save_checkpoint(const std::string& path, const Checkpoint& run) {
   Safetensors file{{},
                    {{"checkpoint", std::string(kVersion)},
                     {std::string(kChecksum), std::string(kNoChecksum)},
@@ -205,7 +205,7 @@ void save_checkpoint(const std::filesystem::path& path, const Checkpoint& run) {
   write_atomically(path, bytes);
 }
 
-Checkpoint load_checkpoint(const std::filesystem::path& path, Checkpoint run) {
+Checkpoint load_checkpoint(const std::string& path, Checkpoint run) {
   Safetensors file;
   optim::StateDict optimizer;
   optim::LRScheduler::StateDict scheduler;
@@ -215,7 +215,7 @@ Checkpoint load_checkpoint(const std::filesystem::path& path, Checkpoint run) {
     if (run.optimizer) optimizer = optimizer_in(file, run.optimizer->name());
     if (run.scheduler) scheduler = scheduler_in(file, run.scheduler->name());
   } catch (const FormatError& error) {
-    throw FormatError(fmt::format("{}: {}", Quoted{path.native()}, error.what()));
+    throw FormatError(fmt::format("{}: {}", Quoted{path}, error.what()));
   }
   run.tensors.clear();
   with_prefix(file.tensors, "user.",

@@ -2,7 +2,7 @@
 #include <unroll/io/safetensors.h>
 
 #include <cstdint>
-#include <filesystem>
+#include <string>
 
 #pragma GCC visibility push(default)
 namespace unroll {
@@ -34,14 +34,14 @@ struct Checkpoint {
 /// Writes atomically (io/file.h). The file carries a checksum over all of its bytes.
 ///
 ///     io::save_checkpoint("run.ckpt", {.model = &model, .optimizer = &opt, .step = 1000});
-void save_checkpoint(const std::filesystem::path& path, const Checkpoint& run);
+void save_checkpoint(const std::string& path, const Checkpoint& run);
 
 /// Brings the parts that are given to the state in the file and returns them with the file's step, tensors and
 /// metadata. Parts that the file holds and that are not asked for are skipped.
 ///
 /// Raises IoError; FormatError when the file is no checkpoint or damaged in any way; ValueError when it holds no such
 /// part or one of another kind; what load_state_dict raises. Then none of the parts has changed.
-Checkpoint load_checkpoint(const std::filesystem::path& path, Checkpoint run);
+Checkpoint load_checkpoint(const std::string& path, Checkpoint run);
 
 }  // namespace unroll::io
 #pragma GCC visibility pop

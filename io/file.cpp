@@ -8,6 +8,7 @@
 #include <unroll/io/file.h>
 
 #include <cerrno>
+#include <filesystem>
 #include <system_error>
 
 namespace unroll::io {
@@ -114,7 +115,7 @@ void replace(const std::filesystem::path& path, const struct stat* old, std::str
 
 }  // namespace
 
-void write_atomically(const std::filesystem::path& given, std::string_view bytes) {
+void write_atomically(const std::string& given, std::string_view bytes) {
   check_path(kWrite, given);
   const std::filesystem::path path = follow_links(given);
   struct stat old;
@@ -127,7 +128,8 @@ void write_atomically(const std::filesystem::path& given, std::string_view bytes
   }
 }
 
-std::string read_file(const std::filesystem::path& path) {
+std::string read_file(const std::string& given) {
+  const std::filesystem::path path = given;
   check_path(kRead, path);
   File file(kRead, path, O_RDONLY | O_NONBLOCK);  // opening a pipe would wait for its writer
   struct stat status = file.status();

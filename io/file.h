@@ -1,5 +1,4 @@
 #pragma once
-#include <filesystem>
 #include <string>
 #include <string_view>
 
@@ -13,10 +12,10 @@ namespace unroll::io {
 ///
 /// A symbolic link is followed and stays; an existing file keeps its permissions. Processes that write to the same path
 /// at the same time wait for each other. What is no ordinary file (a device, a pipe) is written directly.
-void write_atomically(const std::filesystem::path& path, std::string_view bytes);
+void write_atomically(const std::string& path, std::string_view bytes);
 
 /// The contents of an ordinary file.
-std::string read_file(const std::filesystem::path& path);
+std::string read_file(const std::string& path);
 
 }  // namespace unroll::io
 #pragma GCC visibility pop

@@ -210,15 +210,15 @@ std::string write_safetensors(const NamedTensors& tensors, const Metadata& metad
   return file;
 }
 
-void save_safetensors(const std::filesystem::path& path, const NamedTensors& tensors, const Metadata& metadata) {
+void save_safetensors(const std::string& path, const NamedTensors& tensors, const Metadata& metadata) {
   write_atomically(path, write_safetensors(tensors, metadata));
 }
 
-Safetensors load_safetensors(const std::filesystem::path& path) {
+Safetensors load_safetensors(const std::string& path) {
   try {
     return read_safetensors(read_file(path));
   } catch (const FormatError& error) {
-    throw FormatError(fmt::format("{}: {}", Quoted{path.native()}, error.what()));
+    throw FormatError(fmt::format("{}: {}", Quoted{path}, error.what()));
   }
 }
 

@@ -1,7 +1,6 @@
 #pragma once
 #include <unroll/core/tensor.h>
 
-#include <filesystem>
 #include <map>
 #include <string>
 #include <string_view>
@@ -28,12 +27,12 @@ struct Safetensors {
 /// Writes atomically (io/file.h), in the reference's order: widest dtype first, then by name. `format` is what Hugging
 /// Face's tools ask for. Raises ValueError for a name that occurs twice, is "__metadata__" or not UTF-8, and for an
 /// undefined tensor; IoError.
-void save_safetensors(const std::filesystem::path& path, const NamedTensors& tensors,
+void save_safetensors(const std::string& path, const NamedTensors& tensors,
                       const Metadata& metadata = {{"format", "pt"}});
 
 /// Raises FormatError for a file that breaks any rule of the format, is ambiguous (two equal keys, overlapping data,
 /// unused bytes) or holds a dtype that is none of ours; IoError.
-Safetensors load_safetensors(const std::filesystem::path& path);
+Safetensors load_safetensors(const std::string& path);
 
 /// The same in memory.
 std::string write_safetensors(const NamedTensors& tensors, const Metadata& metadata = {{"format", "pt"}});

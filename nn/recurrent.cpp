@@ -51,6 +51,8 @@ void RecurrentBase::check_steps(std::int64_t steps) const {
                     "{}: the sequence length must be > 0, got 0; the option allow_empty permits it", op_);
 }
 
+std::string RecurrentBase::extra_repr() const { return describe(0, true); }
+
 std::string RecurrentBase::describe(std::int64_t proj_size, bool bias) const {
   std::string text = fmt::format("{}, {}", input_size, hidden_size);
   if (proj_size != 0) text += fmt::format(", proj_size={}", proj_size);

@@ -29,6 +29,8 @@ LRScheduler::LRScheduler(const char* name, Optimizer& optimizer, StateDict numbe
   arrive(0);
 }
 
+LRScheduler::~LRScheduler() = default;
+
 void LRScheduler::start(std::int64_t last_epoch) {
   check<ValueError>(last_epoch >= -1, "{}: expected last_epoch ≥ -1, got {}", name_, last_epoch);
   check<ValueError>(last_epoch < std::int64_t{1} << 53, "{}: expected last_epoch < 2^53, got {}", name_, last_epoch);
@@ -116,6 +118,13 @@ void LRScheduler::check_whole(const StateDict& numbers, std::string_view name, d
   check_between(numbers, name, least, most);
   for (double value : numbers.find(name)->second)
     check<ValueError>(value == std::floor(value), "{}: expected a whole {}, got {}", name_, name, value);
+}
+
+LRScheduler::StateDict LRScheduler::state_dict() const { return numbers_; }
+
+void LRScheduler::load_state_dict(StateDict state) {
+  check_state_dict(state);
+  load(std::move(state));
 }
 
 void LRScheduler::check_state_dict(const StateDict& state) const {

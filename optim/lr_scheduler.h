@@ -22,7 +22,7 @@ class LRScheduler {
   /// A flag is 0 or 1, an enumerator its place in its enum.
   using StateDict = std::map<std::string, std::vector<double>, std::less<>>;
 
-  virtual ~LRScheduler() = default;
+  virtual ~LRScheduler();
   LRScheduler(const LRScheduler&) = delete;
   LRScheduler& operator=(const LRScheduler&) = delete;
 
@@ -37,13 +37,10 @@ class LRScheduler {
   /// The rates it set last, one a group.
   const std::vector<double>& get_last_lr() const { return list("last_lr"); }
 
-  virtual StateDict state_dict() const { return numbers_; }
+  virtual StateDict state_dict() const;
   /// Goes on from there. Raises ValueError, and changes nothing, unless the names and how many values they have are
   /// those of this schedule. The optimizer's rates are part of the optimizer's state_dict.
-  void load_state_dict(StateDict state) {
-    check_state_dict(state);
-    load(std::move(state));
-  }
+  void load_state_dict(StateDict state);
   /// load_state_dict in two halves, for those who load several things or none.
   virtual void check_state_dict(const StateDict& state) const;
   virtual void load(StateDict&& checked) noexcept;

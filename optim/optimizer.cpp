@@ -42,6 +42,8 @@ double& ParamGroup::operator[](std::string_view name) {
 Optimizer::Optimizer(const char* name, std::vector<std::string> state_names, Options defaults)
     : name_(name), state_names_(std::move(state_names)), defaults_(std::move(defaults)) {}
 
+Optimizer::~Optimizer() = default;
+
 void Optimizer::add_param_groups(const std::vector<ParamGroup>& groups) {
   for (const ParamGroup& group : groups) add_param_group(group);
   check<ValueError>(!state_.empty(), "{}: got no parameters", name_);
@@ -134,6 +136,8 @@ StateDict Optimizer::state_dict() const {
   }
   return dict;
 }
+
+void Optimizer::load_state_dict(const StateDict& state) { load(prepare(state)); }
 
 Optimizer::Prepared Optimizer::prepare(const StateDict& dict) const {
   check<ValueError>(dict.param_groups.size() == groups_.size(),

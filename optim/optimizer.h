@@ -37,15 +37,15 @@ struct StateDict {
 /// any other.
 class Optimizer {
  public:
-  virtual ~Optimizer() = default;
+  virtual ~Optimizer();
   Optimizer(const Optimizer&) = delete;  // a copy would share the state
   Optimizer& operator=(const Optimizer&) = delete;
 
   /// "sgd", "adam", …
   const char* name() const noexcept { return name_; }
 
-  std::span<ParamGroup> param_groups() noexcept { return groups_; }
-  std::span<const ParamGroup> param_groups() const noexcept { return groups_; }
+  std::span<ParamGroup> param_groups() noexcept { return {groups_.data(), groups_.size()}; }
+  std::span<const ParamGroup> param_groups() const noexcept { return {groups_.data(), groups_.size()}; }
   /// More parameters. Raises ValueError for an undefined tensor, one that was computed, one that is here already, an
   /// unknown option or a value outside its domain.
   void add_param_group(const ParamGroup& group);
@@ -71,7 +71,7 @@ class Optimizer {
   /// Copies `state`, converted to the parameters' dtypes. Raises ValueError when groups, their sizes, options or names
   /// differ or an option is outside its domain, ShapeError when a tensor has not its parameter's shape; then nothing
   /// has changed.
-  void load_state_dict(const StateDict& state) { load(prepare(state)); }
+  void load_state_dict(const StateDict& state);
 
  protected:
   /// What is kept for a parameter.
