@@ -29,17 +29,14 @@ def over_layer(point, dtype, x):
         options["proj_size"] = point["proj_size"]
     module = getattr(nn, point["module"])(point["input_size"], point["hidden_size"], **options)
     if not point["packed"]:
-        x.requires_grad_(point["input_grad"])
-        return list(module.parameters()), lambda: module(x)[0]
+        return list(module.parameters()), x, lambda: module(x)[0]
     packed = nn.utils.rnn.pack_padded_sequence(x, lengths(point))
-    packed.data.requires_grad_(point["input_grad"])
-    return list(module.parameters()), lambda: module(packed)[0].data
+    return list(module.parameters()), packed.data, lambda: module(packed)[0].data
 
 
 def over_cell(point, dtype, x):
     make = MGUCell if point["module"] == "MGU" else getattr(nn, point["module"])
     cell = make(point["input_size"], point["hidden_size"], dtype=dtype)
-    x.requires_grad_(point["input_grad"])
 
     def forward():
         state, outputs = None, []
@@ -48,7 +45,7 @@ def over_cell(point, dtype, x):
             outputs.append(state[0] if isinstance(state, tuple) else state)
         return torch.stack(outputs)
 
-    return list(cell.parameters()), forward
+    return list(cell.parameters()), x, forward
 
 
 def over_op(point, dtype):
@@ -63,18 +60,19 @@ def over_op(point, dtype):
             y = y * factor if multiply else torch.tanh(y)
         return y
 
-    return [x, factor] if multiply else [x], forward
+    return [x, factor] if multiply else [x], x, forward
 
 
 def prepare(point):
     torch.manual_seed(0)
     dtype = getattr(torch, point["dtype"])
     if point["module"] in ("Tanh", "Mul"):
-        parameters, forward = over_op(point, dtype)
+        parameters, x, forward = over_op(point, dtype)
     else:
         x = torch.randn(point["seq_len"], point["batch"], point["input_size"], dtype=dtype)
         make = over_layer if point["module"] in ("RNN", "LSTM", "GRU") else over_cell
-        parameters, forward = make(point, dtype, x)
+        parameters, x, forward = make(point, dtype, x)
+        x.requires_grad_(point["input_grad"])
 
     if point["forward_only"]:
         return torch.inference_mode()(forward)
@@ -84,6 +82,7 @@ def prepare(point):
 
     def step():
         optimizer.zero_grad()
+        x.grad = None
         (forward() * weight).sum().backward()
         optimizer.step()
 

@@ -22,22 +22,18 @@ struct MGUCell : nn::Module {
   nn::Linear forget, candidate;
 };
 
-/// `module` over x (T, N, I), which is packed beforehand where it is to be.
+/// `module` over x (T, N, I), which is packed first where it is to be.
 template <class Layer>
-Forward over_layer(const Layer& module, const Config& config, const Tensor& x) {
-  if (!config.packed) {
-    x.requires_grad_(config.input_grad);
-    return [&module, x] { return module(x).output; };
-  }
+Forward over_layer(const Layer& module, const Config& config, Tensor& x) {
+  if (!config.packed) return [&module, x] { return module(x).output; };
   nn::PackedSequence packed = nn::pack_padded_sequence(x, config.lengths());
-  packed.data().requires_grad_(config.input_grad);
+  x = packed.data();
   return [&module, packed] { return module(packed).output.data(); };
 }
 
 /// `cell` in a loop, as in torch's documentation: x (T, N, I) → (T, N, H).
 template <class Cell>
-Forward over_cell(const Cell& cell, const Config& config, const Tensor& x) {
-  x.requires_grad_(config.input_grad);
+Forward over_cell(const Cell& cell, const Tensor& x) {
   return [&cell, x] {
     typename Cell::State state;
     std::vector<Tensor> outputs;
@@ -79,27 +75,28 @@ Workload::Workload(const Config& c) {
     for (const Tensor& x : trained) x.requires_grad_();
     forward_ = over_op(c, trained[0], c.module == "Mul" ? trained[1] : Tensor());
   } else {
-    const Tensor x = randn({c.seq_len, c.batch, c.input_size}, c.dtype);
+    x_ = randn({c.seq_len, c.batch, c.input_size}, c.dtype);
     if (c.module == "LSTM") {
       const nn::LSTMOptions options{
           .num_layers = c.num_layers, .bidirectional = c.bidirectional, .proj_size = c.proj_size, .memory = c.memory};
-      forward_ = over_layer(make<nn::LSTM>(module_, c, options), c, x);
+      forward_ = over_layer(make<nn::LSTM>(module_, c, options), c, x_);
     } else if (c.module == "GRU") {
       const nn::GRUOptions options{.num_layers = c.num_layers, .bidirectional = c.bidirectional, .memory = c.memory};
-      forward_ = over_layer(make<nn::GRU>(module_, c, options), c, x);
+      forward_ = over_layer(make<nn::GRU>(module_, c, options), c, x_);
     } else if (c.module == "RNN") {
       const nn::RNNOptions options{.num_layers = c.num_layers, .bidirectional = c.bidirectional, .memory = c.memory};
-      forward_ = over_layer(make<nn::RNN>(module_, c, options), c, x);
+      forward_ = over_layer(make<nn::RNN>(module_, c, options), c, x_);
     } else if (c.module == "MGU") {
-      forward_ = over_layer(make<nn::Recurrent<MGUCell>>(module_, c), c, x);
+      forward_ = over_layer(make<nn::Recurrent<MGUCell>>(module_, c), c, x_);
     } else if (c.module == "LSTMCell") {
-      forward_ = over_cell(make<nn::LSTMCell>(module_, c), c, x);
+      forward_ = over_cell(make<nn::LSTMCell>(module_, c), x_);
     } else if (c.module == "GRUCell") {
-      forward_ = over_cell(make<nn::GRUCell>(module_, c), c, x);
+      forward_ = over_cell(make<nn::GRUCell>(module_, c), x_);
     } else {
       check<ValueError>(c.module == "RNNCell", "train_step: there is no module {}", c.module);
-      forward_ = over_cell(make<nn::RNNCell>(module_, c), c, x);
+      forward_ = over_cell(make<nn::RNNCell>(module_, c), x_);
     }
+    x_.requires_grad_(c.input_grad);
     trained = module_->parameters();
   }
   if (c.forward_only) return;
@@ -116,6 +113,7 @@ void Workload::step() {
     return;
   }
   optimizer_->zero_grad();
+  if (x_.defined()) x_.set_grad({});
   sum(forward_() * weight_).backward();
   optimizer_->step();
 }

@@ -23,6 +23,7 @@ class Workload {
  private:
   std::unique_ptr<unroll::nn::Module> module_;  // none for a single op
   std::function<unroll::Tensor()> forward_;
+  unroll::Tensor x_;       // the input; none for a single op
   unroll::Tensor weight_;  // of the outputs in the loss
   std::optional<unroll::optim::SGD> optimizer_;
 };

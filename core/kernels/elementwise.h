@@ -46,10 +46,21 @@ template <class T, class R, class F>
     const T *x = pa + offset[1], *z = pb + offset[2];
     in_parts(n, [=](std::int64_t first, std::int64_t count) {
       const std::int64_t last = first + count;
-      if (step[0] == 1 && step[1] == 1 && step[2] == 1)
-        for (std::int64_t i = first; i < last; ++i) o[i] = f(x[i], z[i]);
+      auto row = [=](auto so, auto sx, auto sz) {
+        for (std::int64_t i = first; i < last; ++i) o[i * so] = f(x[i * sx], z[i * sz]);
+      };
+      // Rows in which nothing is left out become vectors, one broadcast number beside them too.
+      constexpr std::integral_constant<std::int64_t, 0> stays;
+      constexpr std::integral_constant<std::int64_t, 1> next;
+      using Steps = std::array<std::int64_t, 3>;
+      if (step == Steps{1, 1, 1})
+        row(next, next, next);
+      else if (step == Steps{1, 1, 0})
+        row(next, next, stays);
+      else if (step == Steps{1, 0, 1})
+        row(next, stays, next);
       else
-        for (std::int64_t i = first; i < last; ++i) o[i * step[0]] = f(x[i * step[1]], z[i * step[2]]);
+        row(step[0], step[1], step[2]);
     });
   });
 }
