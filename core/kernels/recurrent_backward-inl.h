@@ -138,7 +138,7 @@ class Backward {
     n1 = std::min(n1, steps_.rows(t));
     for (std::int64_t n = n0; n < n1; ++n) {
       const T* gates = out_.gates != nullptr ? out_.gates + (row + n) * gate_row_ : nullptr;
-      const T* y = out_.y + (row + n) * out_.y_row;
+      const T* y = s_.projected > 0 ? out_.unprojected + (row + n) * slab_ : out_.y + (row + n) * out_.y_row;
       const T* dy = dy_.y != nullptr && s_.projected == 0 ? dy_.y + (row + n) * dy_.y_row : nullptr;
       const T* h_before = row_before<const T>(out_.y, out_.y_row, k, n);
       if (h_before == nullptr && in_.h0 != nullptr) h_before = in_.h0 + n * s_.output();
@@ -146,10 +146,9 @@ class Backward {
       for (std::int64_t u = u0; u < u1; ++u) {
         const std::int64_t unit = u * lanes_, left = s_.hidden - unit;
         T* dh_at = s_.projected > 0 ? unprojected_.data() + n * slab_ + unit : dh_.data() + n * h_row_ + unit;
-        V dh = hn::LoadU(d, dh_at), before = hn::Zero(d), now = before, dc = before;
+        V dh = hn::LoadU(d, dh_at), before = hn::Zero(d), dc = before;
         if (dy != nullptr) dh = hn::Add(dh, load_part(d, dy + unit, left));
         if constexpr (L::has_cells) {
-          now = hn::LoadU(d, out_.cells + (row + n) * slab_ + unit);
           if (c_before != nullptr)
             before = hn::LoadU(d, c_before + unit);
           else if (in_.c0 != nullptr)
@@ -157,11 +156,9 @@ class Backward {
           dc = hn::LoadU(d, dc_.data() + n * slab_ + unit);
         } else if constexpr (kind == RecurrentKind::GRU) {
           if (h_before != nullptr) before = load_part(d, h_before + unit, left);
-        } else {
-          now = load_part(d, y + unit, left);
         }
         cell_backward<kind>(d, Unit<const T>{gates + unit, slab_}, s_.relu, grads_ + (row + n) * gate_row_ + unit, dh,
-                            before, now, dc);
+                            before, load_part(d, y + unit, left), dc);
         if constexpr (L::has_cells) hn::StoreU(dc, d, dc_.data() + n * slab_ + unit);
         if constexpr (kind == RecurrentKind::GRU) hn::StoreU(dc, d, dh_at);
       }

@@ -72,22 +72,27 @@ HWY_INLINE V cell_forward(D d, Unit<T> unit, bool relu, V h, V& c) {
   }
 }
 
-/// Backward, from dh to the gradients of the sums, which go to `grad`. `before` is c or h of the step before, `now` c
-/// or h of this one. dc is that of the step after on entry, of the step before on return; of a GRU, what is left of dh.
+/// Backward, from dh to the gradients of the sums, which go to `grad`. `before` is c or h of the step before, y the
+/// output of this one. dc is that of the step after on entry, of the step before on return; of a GRU, what is left of
+/// dh.
+///
+/// An LSTM's tanh c is not computed again, which would be as many instructions as all the rest: it is y / o, within an
+/// ulp or two, and where o is 0 nothing asks for it.
 template <RecurrentKind kind, class D, class T = hn::TFromD<D>, class V = hn::Vec<D>>
-HWY_INLINE void cell_backward(D d, Unit<const T> unit, bool relu, T* grad, V dh, V before, V now, V& dc) {
+HWY_INLINE void cell_backward(D d, Unit<const T> unit, bool relu, T* grad, V dh, V before, V y, V& dc) {
   [[maybe_unused]] auto gate = [&](std::int64_t s) { return hn::LoadU(d, unit.gates + s * unit.slab); };
   auto give = [&](std::int64_t s, V v) { hn::StoreU(v, d, grad + s * unit.slab); };
   [[maybe_unused]] const V one = hn::Set(d, T{1});
-  [[maybe_unused]] auto through_sigmoid = [&](V y) { return hn::NegMulAdd(y, y, y); };  // y (1 − y)
-  [[maybe_unused]] auto through_tanh = [&](V y) { return hn::NegMulAdd(y, y, one); };   // 1 − y²
+  [[maybe_unused]] auto through_sigmoid = [&](V a) { return hn::NegMulAdd(a, a, a); };  // a (1 − a)
+  [[maybe_unused]] auto through_tanh = [&](V a) { return hn::NegMulAdd(a, a, one); };   // 1 − a²
   if constexpr (kind == RecurrentKind::LSTM) {
-    const V i = gate(0), f = gate(1), g = gate(2), o = gate(3), t = Tanh(d, now);
-    dc = hn::MulAdd(hn::Mul(dh, o), through_tanh(t), dc);
+    const V i = gate(0), f = gate(1), g = gate(2), o = gate(3);
+    const V tanh_c = hn::IfThenZeroElse(hn::Eq(o, hn::Zero(d)), hn::Div(y, o));
+    dc = hn::MulAdd(dh, hn::NegMulAdd(y, tanh_c, o), dc);  // o (1 − tanh² c)
     give(0, hn::Mul(hn::Mul(dc, g), through_sigmoid(i)));
     give(1, hn::Mul(hn::Mul(dc, before), through_sigmoid(f)));
     give(2, hn::Mul(hn::Mul(dc, i), through_tanh(g)));
-    give(3, hn::Mul(hn::Mul(dh, t), through_sigmoid(o)));
+    give(3, hn::Mul(hn::Mul(dh, y), hn::Sub(one, o)));
     dc = hn::Mul(dc, f);
   } else if constexpr (kind == RecurrentKind::GRU) {
     const V n = gate(0), r = gate(1), z = gate(2), m = gate(3);
@@ -98,7 +103,7 @@ HWY_INLINE void cell_backward(D d, Unit<const T> unit, bool relu, T* grad, V dh,
     give(3, hn::Mul(dn, r));
     dc = hn::Mul(dh, z);
   } else {
-    give(0, relu ? hn::IfThenElseZero(hn::Gt(now, hn::Zero(d)), dh) : hn::Mul(dh, through_tanh(now)));
+    give(0, relu ? hn::IfThenElseZero(hn::Gt(y, hn::Zero(d)), dh) : hn::Mul(dh, through_tanh(y)));
   }
 }
 

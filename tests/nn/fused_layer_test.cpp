@@ -192,6 +192,24 @@ TEST_CASE("fused layers: every instruction set of this CPU") {
   });
 }
 
+// Backward divides an LSTM's output by its output gate.
+TEST_CASE("fused layers: gradients through an output gate that is shut, nearly shut, or wide open") {
+  for_targets([](const std::string& target) {
+    CAPTURE(target);
+    for (DType dtype : {DType::Float64, DType::Float32})
+      for (std::int64_t proj : {0, 3})
+        for (double sum : {-2000., -730., -400., -100., -86., -40., 40.}) {
+          CAPTURE(sum);
+          const Subject s = subject(Kind::LSTM, {.h = 9, .proj = proj, .dtype = dtype});
+          {
+            NoGrad no_grad;
+            narrow(s.tensors[5], 0, 27, 9).fill_(sum);  // bias_ih of o
+          }
+          CHECK(distance(values(s, true), values(s, false)) < (dtype == DType::Float64 ? 1e-13 : 2e-5));
+        }
+  });
+}
+
 TEST_CASE("fused layers: a NaN reaches what depends on it, and nothing else") {
   for (Kind kind : kKinds) {
     NoGrad no_grad;
