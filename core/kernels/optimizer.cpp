@@ -57,11 +57,9 @@ struct Gradient {
 template <class T>
 void sgd_step(T* p, T* buffer, const T* grad, std::int64_t n, const SGDStep<T>& s, bool first) {
   const Full<T> d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const auto down = hn::Set(d, -s.lr), momentum = hn::Set(d, s.momentum), kept = hn::Set(d, s.kept);
   const Gradient<Full<T>> gradient(s);
-  for (std::int64_t i = 0; i < n; i += lanes) {
-    const std::int64_t rest = n - i;
+  for_parts(d, n, [&](std::int64_t i, std::int64_t rest) HWY_ATTR {
     const auto at = load_part(d, p + i, rest), g = gradient.of(at, load_part(d, grad + i, rest));
     auto direction = g;
     if (buffer != nullptr) {
@@ -70,19 +68,17 @@ void sgd_step(T* p, T* buffer, const T* grad, std::int64_t n, const SGDStep<T>& 
       if (s.nesterov) direction = MulAddOnce(d, momentum, direction, g);
     }
     store_part(MulAddOnce(d, down, direction, at), d, p + i, rest);
-  }
+  });
 }
 
 template <class T>
 void adam_step(T* p, T* m, T* v, T* greatest, const T* grad, std::int64_t n, const AdamStep<T>& s) {
   const Full<T> d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const auto beta1 = hn::Set(d, s.beta1), kept1 = hn::Set(d, s.kept1), beta2 = hn::Set(d, s.beta2),
              kept2 = hn::Set(d, s.kept2), rate = hn::Set(d, s.rate), root = hn::Set(d, s.root), eps = hn::Set(d, s.eps),
              shrink = hn::Set(d, s.shrink);
   const Gradient<Full<T>> gradient(s);
-  for (std::int64_t i = 0; i < n; i += lanes) {
-    const std::int64_t rest = n - i;
+  for_parts(d, n, [&](std::int64_t i, std::int64_t rest) HWY_ATTR {
     const auto at = load_part(d, p + i, rest), g = gradient.of(at, load_part(d, grad + i, rest));
     const auto mean = MulAddOnce(d, kept1, g, hn::Mul(beta1, load_part(d, m + i, rest)));
     auto square = MulAddOnce(d, hn::Mul(kept2, g), g, hn::Mul(beta2, load_part(d, v + i, rest)));
@@ -95,7 +91,7 @@ void adam_step(T* p, T* m, T* v, T* greatest, const T* grad, std::int64_t n, con
     }
     const auto size = hn::Add(hn::Div(hn::Sqrt(square), root), eps);
     store_part(hn::Sub(hn::Mul(shrink, at), hn::Div(hn::Mul(rate, mean), size)), d, p + i, rest);
-  }
+  });
 }
 
 template <class T>

@@ -70,12 +70,23 @@ HWY_INLINE void for_vectors(D d, std::int64_t n, F f, std::int64_t i = 0) {
     if (i < n) for_vectors(hn::Half<D>(), n, f, i);
 }
 
+/// Calls f(i, count) for the vectors of n elements, the i-th its first, of which `count` are left for load_part and
+/// store_part: of all but the last a constant, so that these have nothing to ask.
+template <class D, class F>
+HWY_INLINE void for_parts(D d, std::int64_t n, F f) {
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  std::int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) f(i, lanes);
+  if (i < n) f(i, n - i);
+}
+
 /// y[i] = f(x[i]) for i < n, a vector at a time; y may be x.
 template <class T, class F>
 HWY_INLINE void map_row(T* y, const T* x, std::int64_t n, F f) {
   const Full<T> d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  for (std::int64_t i = 0; i < n; i += lanes) store_part(f(load_part(d, x + i, n - i)), d, y + i, n - i);
+  for_parts(d, n, [=](std::int64_t i, std::int64_t count) HWY_ATTR {
+    store_part(f(load_part(d, x + i, count)), d, y + i, count);
+  });
 }
 
 }  // namespace unroll::kernels::HWY_NAMESPACE
