@@ -157,7 +157,7 @@ class Tensor {
     body().storage->is_given_out.store(true, std::memory_order_relaxed);
     return raw<T>();
   }
-  /// The value of a one-element tensor of any dtype, converted to T. Raises ShapeError unless numel() = 1.
+  /// The value of a one-element tensor of any dtype, converted to T, a Literal. Raises ShapeError unless numel() = 1.
   template <Literal T = double>
   T item() const;
   /// All elements in row-major order. Raises DTypeError when T is not the dtype.

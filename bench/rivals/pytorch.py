@@ -82,7 +82,7 @@ def prepare(point):
 
     def step():
         optimizer.zero_grad()
-        x.grad = None
+        x.grad = None  # as zero_grad does with those of the weights
         (forward() * weight).sum().backward()
         optimizer.step()
 

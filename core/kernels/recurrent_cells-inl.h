@@ -77,7 +77,7 @@ HWY_INLINE V cell_forward(D d, Unit<T> unit, bool relu, V h, V& c) {
 /// dh.
 ///
 /// An LSTM's tanh c is not computed again, which would be as many instructions as all the rest: it is y / o, within an
-/// ulp or two, and where o is 0 nothing asks for it.
+/// ulp or two. Where o is 0, or so small that y is, what it is multiplied by is as small.
 template <RecurrentKind kind, class D, class T = hn::TFromD<D>, class V = hn::Vec<D>>
 HWY_INLINE void cell_backward(D d, Unit<const T> unit, bool relu, T* grad, V dh, V before, V y, V& dc) {
   [[maybe_unused]] auto gate = [&](std::int64_t s) { return hn::LoadU(d, unit.gates + s * unit.slab); };
@@ -87,7 +87,7 @@ HWY_INLINE void cell_backward(D d, Unit<const T> unit, bool relu, T* grad, V dh,
   [[maybe_unused]] auto through_tanh = [&](V a) { return hn::NegMulAdd(a, a, one); };   // 1 − a²
   if constexpr (kind == RecurrentKind::LSTM) {
     const V i = gate(0), f = gate(1), g = gate(2), o = gate(3);
-    const V tanh_c = hn::IfThenZeroElse(hn::Eq(o, hn::Zero(d)), hn::Div(y, o));
+    const V tanh_c = hn::Div(y, hn::IfThenElse(hn::Eq(o, hn::Zero(d)), one, o));
     dc = hn::MulAdd(dh, hn::NegMulAdd(y, tanh_c, o), dc);  // o (1 − tanh² c)
     give(0, hn::Mul(hn::Mul(dc, g), through_sigmoid(i)));
     give(1, hn::Mul(hn::Mul(dc, before), through_sigmoid(f)));

@@ -5,7 +5,8 @@
 namespace unroll::kernels {
 namespace {
 
-constinit hwy::ChosenTarget chosen;  // of the library, whatever a program does with its own code by Highway
+// Ours alone: what a program that uses Highway itself does with its choice changes nothing here.
+constinit hwy::ChosenTarget chosen;
 
 }  // namespace
 
@@ -13,7 +14,8 @@ std::int64_t supported_targets() {
   std::int64_t targets = HWY_STATIC_TARGET;
 #if HWY_ARCH_X86
   // The features that Highway compiles each target for (hwy/ops/set_macros-inl.h), of which the compiler's library asks
-  // the CPU and, for the registers, the system. clang 14 has no name for f16c, which every CPU with AVX2 has.
+  // the CPU and, for the registers, the system. clang 14 has no name for f16c, which comes with AVX2; no kernel here
+  // has half precision.
   __builtin_cpu_init();
   if (__builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul") && __builtin_cpu_supports("aes")) {
     targets |= HWY_SSE4;

@@ -1,6 +1,4 @@
 #pragma once
-#include <hwy/targets.h>
-
 #include <cstddef>
 #include <cstdint>
 
@@ -18,7 +16,7 @@
 ///
 /// The table's type is declared before the first namespace, once: in the file's header, or between an include guard.
 /// Not HWY_EXPORT, which needs Highway's library: Debian's calibrates a timer whenever it is loaded, for longer than
-/// all the rest of a small program's start. Its headers are enough for this.
+/// all the rest of a small program's start. Its headers are enough for this, of x86 and ARM.
 #define UNROLL_CHOOSE_TABLE(Table)                                                              \
   template <class T>                                                                            \
   static const Table<T>& chosen_##Table() {                                                     \

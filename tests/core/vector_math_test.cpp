@@ -110,7 +110,11 @@ TEST_CASE("vector math: a row of any length is computed as element by element, a
 }
 
 TEST_CASE("vector math: the targets of this CPU are those that Highway's own library finds") {
-  CHECK(unroll::kernels::supported_targets() == (hwy::SupportedTargets() & HWY_TARGETS));
+  std::int64_t known = HWY_STATIC_TARGET;  // a newer Highway has more
+#if defined(__x86_64__)
+  known |= HWY_SSE4 | HWY_AVX2 | HWY_AVX3;
+#endif
+  CHECK(unroll::kernels::supported_targets() == (hwy::SupportedTargets() & HWY_TARGETS & known));
 }
 
 #if defined(__aarch64__)

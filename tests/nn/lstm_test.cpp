@@ -168,7 +168,7 @@ TEST_CASE("lstm: a parameter that is replaced takes effect, and receives the gra
 }
 
 TEST_CASE("lstm: an output written in place is noticed, since backward reads it; of the equations it may be written") {
-  nn::LSTM rnn(3, 4, {.num_layers = 2, .dtype = DType::Float64});
+  nn::LSTM rnn(3, 4, {.num_layers = 2, .dtype = DType::Float64});  // in which ops and kernels agree to 1e-13
   Tensor x = randn({5, 2, 3}, DType::Float64).requires_grad_();
   sum(rnn(x).output).backward();
   Tensor once = x.grad().clone();

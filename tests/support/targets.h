@@ -1,4 +1,5 @@
 #pragma once
+#include <hwy/targets.h>
 #include <unroll/core/kernels/target_table.h>
 
 #include <string>
