@@ -3,7 +3,9 @@
 #include <unroll/core/kernels/loops.h>
 #include <unroll/core/view.h>
 
+#include <array>
 #include <cmath>
+#include <type_traits>
 
 /// Elementwise computation, unrecorded. `f` is a generic lambda on values; the dtype is resolved once, outside the
 /// loop. Several threads may call it.
