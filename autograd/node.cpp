@@ -56,7 +56,7 @@ void Saved::unpack(const detail::SavedTensor& saved, Tensor& x) const {
   if (!x.defined() && !saved.is_output()) x = detail::handle_of(*saved.elements);
   if (!x.defined()) {
     // Who frees the node is alone with it, so the tensor may be the one that was.
-    if (last_) x = detail::new_handle_of(*saved.elements);
+    if (last()) x = detail::new_handle_of(*saved.elements);
     if (!x.defined()) x = detail::new_tensor(*saved.elements);
     x.body().grad_slot = saved.is_input() ? node_.inputs()[static_cast<std::size_t>(~saved.place)] : saved.history;
   }

@@ -93,7 +93,7 @@ struct GradFlow {
 class Saved {
  public:
   Saved(Node& node, std::span<const detail::SavedTensor> saved, Tensor* unpacked, const detail::GradFlow& flow)
-      : node_(node), saved_(saved), unpacked_(unpacked), sums_(flow.sums), last_(flow.last) {}
+      : node_(node), saved_(saved), unpacked_(unpacked), flow_(flow) {}
   /// Raises GradError when the tensor was written in place since it was saved. Good until the gradient function
   /// returns.
   const Tensor& operator[](std::size_t i) const {
@@ -109,15 +109,16 @@ class Saved {
     return saved.elements.get();
   }
   std::size_t size() const noexcept { return saved_.size(); }
-  bool needs(std::size_t input) const { return sums_[input] != nullptr; }
+  bool needs(std::size_t input) const { return flow_.sums[input] != nullptr; }
   /// What others have brought of a needed gradient up to now, if its shape and dtype are like that and it may be
   /// overwritten: who takes it adds to it and returns the sum. Undefined where there is nothing yet, or somebody else
   /// sees it. Spares a weight that is read at every step a new tensor a step.
   Tensor take_sum(std::size_t input, const detail::Elements& like) const {
-    return sums_[input]->defined() ? take_defined_sum(*sums_[input], like) : Tensor();
+    Tensor& sum = *flow_.sums[input];
+    return sum.defined() ? take_defined_sum(sum, like) : Tensor();
   }
   /// Whether nobody reads what is saved after this time, so that a kernel may write to what only it has seen.
-  bool last() const noexcept { return last_; }
+  bool last() const noexcept { return flow_.last; }
 
  private:
   [[noreturn, gnu::cold]] void fail_stale(const detail::SavedTensor& saved) const;
@@ -127,8 +128,7 @@ class Saved {
   Node& node_;
   std::span<const detail::SavedTensor> saved_;
   Tensor* unpacked_;  // tensors again; here, not in the node, which would own itself
-  std::span<Tensor* const> sums_;
-  bool last_;
+  const detail::GradFlow& flow_;
 };
 
 /// A recorded op: edges to the tensors it read, and how to turn gradients of its outputs into gradients of its inputs.

@@ -29,7 +29,10 @@ class Shape {
     if (size_ > kInline) [[unlikely]]
       take_copy(other.heap_);
   }
-  Shape(Shape&& other) noexcept : size_(std::exchange(other.size_, 0)), local_(other.local_) { other.local_ = {}; }
+  Shape(Shape&& other) noexcept : size_(std::exchange(other.size_, 0)) {
+    move(kInline, other.local_.data(), local_.data());
+    other.local_ = {};
+  }
   Shape& operator=(const Shape& other) {
     if (size_ > kInline || other.size_ > kInline) [[unlikely]] {
       Shape copy = other;
@@ -61,6 +64,12 @@ class Shape {
   void insert(std::size_t at, std::int64_t value);
   void erase(std::size_t at);
   void swap(Shape& other) noexcept;
+  /// Whether it has these sizes; spares making a Shape of them.
+  bool is(std::initializer_list<std::int64_t> sizes) const noexcept {
+    bool equal = size_ == sizes.size();
+    for (std::size_t d = 0; equal && d < size_; ++d) equal = begin()[d] == sizes.begin()[d];
+    return equal;
+  }
   bool operator==(const Shape& other) const noexcept {
     if (size_ != other.size_) return false;
     if (size_ > kInline) [[unlikely]]
@@ -71,6 +80,15 @@ class Shape {
   }
 
  private:
+  // Number by number: a vector that reads what has just been written as numbers waits until these are in the cache, and
+  // sizes are moved on most often right after they were written.
+  static void move(std::size_t n, const std::int64_t* from, std::int64_t* to) noexcept {
+    for (std::size_t i = 0; i < n; ++i) {
+      std::int64_t size = from[i];
+      asm("" : "+r"(size));  // or the compiler makes it vectors
+      to[i] = size;
+    }
+  }
   void take_copy(const std::int64_t* sizes);
   void give_back() noexcept;
 

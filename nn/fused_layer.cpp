@@ -71,9 +71,7 @@ void check_weights(const char* op, const Layer& layer, DType dtype, const FusedD
     if (!x.defined()) return;
     if (x.dtype() != dtype) [[unlikely]]
       unroll::detail::fail<DTypeError>("{}: {} is {}, the input {}", op, name, x.dtype(), dtype);
-    bool equal = x.shape().size() == sizes.size();
-    for (std::size_t i = 0; equal && i < sizes.size(); ++i) equal = x.shape()[i] == sizes.begin()[i];
-    if (!equal) [[unlikely]]
+    if (!x.shape().is(sizes)) [[unlikely]]
       unroll::detail::fail<ShapeError>("{}: {} has shape {}, expected {}", op, name, x.shape(), Shape(sizes));
   };
   const std::int64_t rows = s.gates() * s.hidden;

@@ -49,7 +49,7 @@ std::string RNNCellBase::extra_repr() const {
 
 void RNNCellBase::check_parameter(const char* name, const Tensor& parameter,
                                   std::initializer_list<std::int64_t> sizes) const {
-  const bool fits = parameter.defined() && std::ranges::equal(parameter.shape(), sizes);
+  const bool fits = parameter.defined() && parameter.shape().is(sizes);
   if (fits && parameter.dtype() == dtype()) return;
   const Shape expected(sizes);
   const std::string where = path() == type_name() ? "" : fmt::format(", in {}", path());

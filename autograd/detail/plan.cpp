@@ -73,13 +73,13 @@ inline void Plan::meet(const Ref<GradSlot>& slot) {
   if (rising_.empty() || !(met < rising_.back()))
     append(rising_, met);
   else
-    put_off(met);
+    put_off(met.sequence, met.node, met.edge);
   if (all_ && slot->retains_grad) [[unlikely]]
     append(retaining_, slot);
 }
 
-[[gnu::noinline]] void Plan::put_off(const Pending& met) {
-  pending_.push_back(met);
+[[gnu::noinline]] void Plan::put_off(std::uint64_t sequence, Node* node, std::uint32_t edge) {
+  pending_.push_back({sequence, node, edge});
   std::push_heap(pending_.begin(), pending_.end());
 }
 

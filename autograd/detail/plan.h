@@ -87,7 +87,7 @@ class Plan {
   };
 
   void meet(const Ref<GradSlot>& slot);
-  void put_off(const Pending& met);
+  void put_off(std::uint64_t sequence, Node* node, std::uint32_t edge);
   Pending next_pending();
   Pending next_put_off();
   std::uint32_t want_at(std::uint32_t& place, const Ref<GradSlot>& slot);

@@ -11,6 +11,7 @@ namespace detail {
 struct KeptPanels {
   struct Last {
     kernels::PanelKey key{};
+    std::uint32_t version = 0;           // of the storage
     kernels::Scratch<std::byte> panels;  // if they were asked for twice
     bool is_packed = false;
   };
@@ -40,7 +41,7 @@ void drop_panels(Storage& storage) noexcept { destroy(put(storage.panels, nullpt
 
 namespace kernels {
 
-void PanelMemory::take(detail::Storage* home, PanelKey key, std::size_t bytes) {
+void PanelMemory::take(detail::Storage* home, const PanelKey& key, std::size_t bytes) {
   const auto elements = static_cast<std::int64_t>(bytes);
   if (home != nullptr && home->is_given_out.load(std::memory_order_relaxed)) [[unlikely]] {
     detail::drop_panels(*home);
@@ -51,17 +52,17 @@ void PanelMemory::take(detail::Storage* home, PanelKey key, std::size_t bytes) {
     data_ = own_.data();
     return;
   }
-  key.version = home->version;
+  const std::uint32_t version = home->version;
   kept_ = detail::put(home->panels, nullptr);
   if (kept_ == nullptr) kept_ = new (alloc::allocate(sizeof(detail::KeptPanels))) detail::KeptPanels;
   home_ = home, pass_ = key.pass;  // from here on the destructor puts back what was taken
   auto& last = kept_->last[pass_];
-  if (last.key == key) {
+  if (last.key == key && last.version == version) {
     is_packed_ = last.is_packed;
     if (last.panels.data() == nullptr) last.panels = Scratch<std::byte>(elements);
   } else {  // stale ones go, of both passes: a weight in training may not be asked for again before it changes
-    last = {key, {}, false};
-    if (auto& other = kept_->last[1 - pass_]; other.key.version != key.version) other = {};
+    last = {key, version, {}, false};
+    if (auto& other = kept_->last[1 - pass_]; other.version != version) other = {};
     own_ = Scratch<std::byte>(elements);
   }
   data_ = own_.data() != nullptr ? own_.data() : last.panels.data();

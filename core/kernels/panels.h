@@ -6,13 +6,12 @@
 
 namespace unroll::kernels {
 
-/// What panels hold: the elements of one version of a weight, in an order that follows from the rest.
+/// What panels of one version of a weight hold: its elements, in an order that follows from this.
 struct PanelKey {
   enum Pass : std::uint8_t { Forward, Backward } pass;
   enum Weight : std::uint8_t { Input, Hidden, Projection } weight;
   RecurrentKind kind;
   std::int64_t columns, lanes;
-  std::uint32_t version = 0;  // PanelMemory asks the storage for it
   bool operator==(const PanelKey&) const = default;
 };
 
@@ -27,7 +26,7 @@ class PanelMemory {
   ~PanelMemory();
 
   /// Once. `home` is the weight's storage, null where none is the weight's alone.
-  void take(detail::Storage* home, PanelKey key, std::size_t bytes);
+  void take(detail::Storage* home, const PanelKey& key, std::size_t bytes);
   bool is_packed() const noexcept { return is_packed_; }
   void set_packed() noexcept;
   void* data() const noexcept { return data_; }

@@ -39,19 +39,13 @@ struct Into {
   bool add = false;
   const T* bias = nullptr;
   std::int64_t last = std::numeric_limits<std::int64_t>::max();
-
-  Into from_row(std::int64_t m) const {
-    Into result = *this;
-    result.data += m * row;
-    return result;
-  }
 };
 
-/// Fetches a tile of C. It is needed a whole tile's products later, and lies in rows too short for the processor to
-/// have guessed it.
+/// Fetches a tile of C, from row `first` on. It is needed a whole tile's products later, and lies in rows too short for
+/// the processor to have guessed it.
 template <class T>
-HWY_INLINE void prefetch(const Into<T>& c, std::int64_t rows, std::int64_t vectors) {
-  for (std::int64_t m = 0; m < rows; ++m)
+HWY_INLINE void prefetch(const Into<T>& c, std::int64_t first, std::int64_t rows, std::int64_t vectors) {
+  for (std::int64_t m = first; m < first + rows; ++m)
     for (std::int64_t j = 0; j < vectors; ++j) hwy::Prefetch(c.data + m * c.row + j * c.vector);
 }
 
@@ -59,18 +53,22 @@ HWY_INLINE void prefetch(const Into<T>& c, std::int64_t rows, std::int64_t vecto
 /// They do not wait for each other, as the terms of one sum do: with one row, that is all that takes time.
 constexpr std::size_t sums_of(std::size_t vectors) { return vectors == 1 ? 4 : vectors == 2 ? 2 : 1; }
 
-/// C (M, J vectors) = begin + A (M, K) · panel (K, J vectors).
+/// Rows [first, first + M) of C = begin + A (…, K) · panel (K, J vectors).
 ///
 /// Every element is sums_of(J) sums, in the order of k, whatever M is: a row of a batch has the bits of that row alone.
 /// Of several rows and a wide panel, a vector of `ahead` for each k, of what tiles to come read, goes to the second
 /// cache. It is never looked at and may lie anywhere; who knows of nothing gives the panel itself.
+/// It takes A and C as the caller has described them, and all on the way here pass that on: a copy, written by numbers
+/// and read by vectors, would wait until all that was computed before has reached the cache.
 template <std::size_t M, std::size_t J, class D, class T = hn::TFromD<D>>
-HWY_INLINE void tile(D d, const Left<T>& a, const T* HWY_RESTRICT panel, const Into<T>& c, const T* ahead) {
+HWY_INLINE void tile(D d, const Left<T>& a, std::int64_t first_row, const T* HWY_RESTRICT panel, const Into<T>& c,
+                     const T* ahead) {
   using V = hn::Vec<D>;
   constexpr std::size_t S = sums_of(J);
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  auto at = [&c](std::size_t m, std::size_t j) {
-    return c.data + static_cast<std::int64_t>(m) * c.row + static_cast<std::int64_t>(j) * c.vector;
+  T* const rows = c.data + first_row * c.row;
+  auto at = [&c, rows](std::size_t m, std::size_t j) {
+    return rows + static_cast<std::int64_t>(m) * c.row + static_cast<std::int64_t>(j) * c.vector;
   };
   V sum[M][J][S];
 #pragma GCC unroll 8
@@ -84,7 +82,7 @@ HWY_INLINE void tile(D d, const Left<T>& a, const T* HWY_RESTRICT panel, const I
     }
   }
   constexpr bool fetches = M > 1;  // one row alone has no time to spare
-  if (fetches && !c.add) prefetch(c, M, J);
+  if (fetches && !c.add) prefetch(c, first_row, M, J);
   const T* from[M];
   auto add = [&](std::size_t s, std::int64_t step, const T* b_at) HWY_ATTR {
     if (fetches && J > 2) __builtin_prefetch(ahead, 0, 2), ahead += lanes;
@@ -101,7 +99,8 @@ HWY_INLINE void tile(D d, const Left<T>& a, const T* HWY_RESTRICT panel, const I
   const std::int64_t wide = static_cast<std::int64_t>(J) * lanes;
   for (std::int64_t segment = 0; segment < a.segments; ++segment) {
 #pragma GCC unroll 8
-    for (std::size_t m = 0; m < M; ++m) from[m] = a.data + segment * a.next + static_cast<std::int64_t>(m) * a.row;
+    for (std::size_t m = 0; m < M; ++m)
+      from[m] = a.data + segment * a.next + (first_row + static_cast<std::int64_t>(m)) * a.row;
     std::int64_t k = 0, step = 0;
     for (; k + static_cast<std::int64_t>(S) <= a.length; k += static_cast<std::int64_t>(S)) {
 #pragma GCC unroll 4
@@ -125,33 +124,34 @@ HWY_INLINE void tile(D d, const Left<T>& a, const T* HWY_RESTRICT panel, const I
 }
 
 template <std::size_t M, class D, class T = hn::TFromD<D>>
-HWY_INLINE void tile_of(D d, std::int64_t vectors, const Left<T>& a, const T* panel, const Into<T>& c, const T* ahead) {
+HWY_INLINE void tile_of(D d, std::int64_t vectors, const Left<T>& a, std::int64_t first, const T* panel,
+                        const Into<T>& c, const T* ahead) {
   switch (vectors) {
     case 1:
-      return tile<M, 1>(d, a, panel, c, ahead);
+      return tile<M, 1>(d, a, first, panel, c, ahead);
     case 2:
-      return tile<M, 2>(d, a, panel, c, ahead);
+      return tile<M, 2>(d, a, first, panel, c, ahead);
     case 3:
-      return tile<M, 3>(d, a, panel, c, ahead);
+      return tile<M, 3>(d, a, first, panel, c, ahead);
     default:
-      return tile<M, 4>(d, a, panel, c, ahead);
+      return tile<M, 4>(d, a, first, panel, c, ahead);
   }
 }
 
 /// The same of up to kRows rows and kPanel vectors.
 template <class D, class T = hn::TFromD<D>>
-HWY_NOINLINE void tile_of(D d, std::int64_t rows, std::int64_t vectors, const Left<T>& a, const T* panel,
-                          const Into<T>& c, const T* ahead) {
+HWY_NOINLINE void tile_of(D d, std::int64_t rows, std::int64_t vectors, const Left<T>& a, std::int64_t first,
+                          const T* panel, const Into<T>& c, const T* ahead) {
   if constexpr (kRows >= 6) {
-    if (rows == 6) return tile_of<6>(d, vectors, a, panel, c, ahead);
-    if (rows == 5) return tile_of<5>(d, vectors, a, panel, c, ahead);
-    if (rows == 4) return tile_of<4>(d, vectors, a, panel, c, ahead);
+    if (rows == 6) return tile_of<6>(d, vectors, a, first, panel, c, ahead);
+    if (rows == 5) return tile_of<5>(d, vectors, a, first, panel, c, ahead);
+    if (rows == 4) return tile_of<4>(d, vectors, a, first, panel, c, ahead);
   }
   if constexpr (kRows >= 3) {
-    if (rows == 3) return tile_of<3>(d, vectors, a, panel, c, ahead);
-    if (rows == 2) return tile_of<2>(d, vectors, a, panel, c, ahead);
+    if (rows == 3) return tile_of<3>(d, vectors, a, first, panel, c, ahead);
+    if (rows == 2) return tile_of<2>(d, vectors, a, first, panel, c, ahead);
   }
-  tile_of<1>(d, vectors, a, panel, c, ahead);
+  tile_of<1>(d, vectors, a, first, panel, c, ahead);
 }
 
 /// Calls f(first, count) for blocks of at most kRows of the rows [begin, end), as even as can be: 16 are 6 + 5 + 5.
@@ -172,52 +172,52 @@ HWY_INLINE std::int64_t depth(std::int64_t vectors, std::int64_t lanes) {
   return std::max<std::int64_t>(32, caches().l1 * 4 / 3 / (vectors * lanes * static_cast<std::int64_t>(sizeof(T))));
 }
 
-/// Calls f(part of A, its first k, whether it is the first) for pieces of A's columns of about `depth` each.
-template <class T, class F>
-HWY_INLINE void for_depths(const Left<T>& a, std::int64_t depth, F f) {
-  if (a.segments * a.length <= depth + depth / 2) return f(a, std::int64_t{0}, true);
-  const std::int64_t pieces = (a.length + depth - 1) / depth;
-  for (std::int64_t s = 0; s < a.segments; ++s)
-    for (std::int64_t i = 0; i < pieces; ++i) {
-      const std::int64_t first = a.length * i / pieces, last = a.length * (i + 1) / pieces;
-      f(Left<T>{a.data + s * a.next + first * a.step, a.row, a.step, last - first}, s * a.length + first, s + i == 0);
-    }
-}
-
-/// Rows [m0, m1) of C (M, vectors) = begin + A·panel, the panel as deep as A and `vectors` wide. Calls done(first,
-/// count) for each block of rows that is complete.
+/// panel_product of more rows than a tile has, or of pieces of A's columns.
 template <class D, class T = hn::TFromD<D>, class Done>
-HWY_NOINLINE void panel_product(D d, const Left<T>& a, std::int64_t m0, std::int64_t m1, const T* panel,
-                                std::int64_t vectors, const Into<T>& c, Done done) {
+HWY_NOINLINE void tiled_product(D d, const Left<T>& a, std::int64_t m0, std::int64_t m1, const T* panel,
+                                std::int64_t vectors, const Into<T>& c, std::int64_t deep, const Done& done) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t k_all = a.segments * a.length;
-  // Where an element is several sums, pieces of K would show, so there are as many for one row as for many.
-  const bool whole = m1 - m0 <= kRows && sums_of(static_cast<std::size_t>(vectors)) == 1;
-  const std::int64_t deep = whole ? k_all : depth<T>(vectors, lanes);
-  if (k_all == 0) {
-    for_row_blocks(m0, m1, [&](std::int64_t m, std::int64_t count) {
-      tile_of(d, count, vectors, a, panel, c.from_row(m), panel);
-      done(m, count);
-    });
-    return;
-  }
-  for_depths(a, deep, [&](Left<T> part, std::int64_t k, bool first) {
-    const bool last = k + part.segments * part.length == k_all;
-    const T* from = part.data;
-    Into<T> to = c;
-    to.add |= !first;
+  auto piece = [&](const Left<T>& part, std::int64_t k, const Into<T>& to) {
+    const std::int64_t deep_here = part.segments * part.length;
+    const bool last = k + deep_here == k_all;
     // What comes next lies behind: the next piece, or the next panel. The first tiles fetch a vector's width of it
     // each.
     const T* here = panel + k * vectors * lanes;
-    const std::int64_t deep_here = part.segments * part.length;
     std::int64_t fetched = 0;
     for_row_blocks(m0, m1, [&](std::int64_t m, std::int64_t count) {
-      part.data = from + m * a.row;
       const T* ahead = fetched < vectors ? here + (vectors + fetched++) * deep_here * lanes : here;
-      tile_of(d, count, vectors, part, here, to.from_row(m), ahead);
+      tile_of(d, count, vectors, part, m, here, to, ahead);
       if (last) done(m, count);
     });
-  });
+  };
+  if (k_all <= deep + deep / 2) return piece(a, 0, c);
+  Into<T> more = c;
+  more.add = true;
+  const std::int64_t pieces = (a.length + deep - 1) / deep;
+  for (std::int64_t s = 0; s < a.segments; ++s)
+    for (std::int64_t i = 0; i < pieces; ++i) {
+      const std::int64_t first = a.length * i / pieces, last = a.length * (i + 1) / pieces;
+      piece(Left<T>{a.data + s * a.next + first * a.step, a.row, a.step, last - first}, s * a.length + first,
+            s + i == 0 ? c : more);
+    }
+}
+
+/// Rows [m0, m1) of C (…, vectors) = begin + A·panel, the panel as deep as A and `vectors` wide. Calls done(first,
+/// count) for each block of rows that is complete.
+///
+/// Few rows are one tile, and of a small net all that a step computes: on the way there, nothing else is done.
+template <class D, class T = hn::TFromD<D>, class Done>
+HWY_INLINE void panel_product(D d, const Left<T>& a, std::int64_t m0, std::int64_t m1, const T* panel,
+                              std::int64_t vectors, const Into<T>& c, const Done& done) {
+  if (m0 >= m1) return;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const std::int64_t k_all = a.segments * a.length, deep = depth<T>(vectors, lanes);
+  // Where an element is several sums, pieces of K would show, so there are as many for one row as for many.
+  if (m1 - m0 > kRows || (k_all > deep + deep / 2 && sums_of(static_cast<std::size_t>(vectors)) > 1))
+    return tiled_product(d, a, m0, m1, panel, vectors, c, deep, done);
+  tile_of(d, m1 - m0, vectors, a, m0, panel, c, panel + k_all * vectors * lanes);
+  done(m0, m1 - m0);
 }
 
 /// The same where nobody waits for a block.

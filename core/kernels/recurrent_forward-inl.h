@@ -158,7 +158,8 @@ class Forward {
 
   // Adds to the sums of rows [n0, n1) and of group u what h brings.
   template <class Done>
-  void product_with_h(const Left<T>& h, std::int64_t n0, std::int64_t n1, std::int64_t u, T* gates, Done done) const {
+  void product_with_h(const Left<T>& h, std::int64_t n0, std::int64_t n1, std::int64_t u, T* gates,
+                      const Done& done) const {
     panel_product(D(), h, n0, n1, hh_.data() + u * kUnits * L::gates * lanes_ * s_.output(), group_vectors(u),
                   Into<T>{gates + L::h_slab * slab_ + u * kUnits * lanes_, gate_row_, group_stride(), true}, done);
   }

@@ -33,9 +33,9 @@ class PackedColumns {
     if (pack) this->pack(columns);
   }
   std::int64_t deep() const { return deep_; }
-  /// The block that begins with column m.
+  /// Of which the columns from m on are a block of so many: row m is the first of them.
   Left<T> block(std::int64_t m, std::int64_t count) const {
-    return packed_ ? Left<T>{data_.data() + m * deep_, 1, count, deep_} : Left<T>{grads_ + m, 1, row_, deep_};
+    return packed_ ? Left<T>{data_.data() + m * (deep_ - 1), 1, count, deep_} : Left<T>{grads_, 1, row_, deep_};
   }
 
  private:
@@ -103,8 +103,8 @@ class WeightGradient {
                       .last = columns_ - at - (wide - 1) * lanes_};
       const T* panel = panels_.data() + at * deep;
       for_row_blocks(0, m1_ - m0_, [&](std::int64_t m, std::int64_t count) {
-        if (add && m + count < m1_ - m0_) prefetch(c.from_row(m + count), std::min(kRows, m1_ - m0_ - m - count), wide);
-        tile_of(D(), count, wide, grads.block(m, count), panel, c.from_row(m), panel);
+        if (add && m + count < m1_ - m0_) prefetch(c, m + count, std::min(kRows, m1_ - m0_ - m - count), wide);
+        tile_of(D(), count, wide, grads.block(m, count), m, panel, c, panel);
       });
     }
   }
