@@ -84,16 +84,16 @@ inline void Plan::meet(const Ref<GradSlot>& slot) {
 }
 
 // Takes the latest.
-inline Plan::Pending Plan::next_pending() {
+inline Plan::Met Plan::next_pending() {
   if (!pending_.empty() && (rising_.empty() || !(pending_.front() < rising_.back()))) return next_put_off();
-  const Pending next = rising_.back();
+  const Met next = rising_.back().met();
   rising_.pop_back();
   return next;
 }
 
-[[gnu::noinline]] Plan::Pending Plan::next_put_off() {
+[[gnu::noinline]] Plan::Met Plan::next_put_off() {
   std::pop_heap(pending_.begin(), pending_.end());
-  const Pending next = pending_.back();
+  const Met next = pending_.back().met();
   pending_.pop_back();
   return next;
 }
@@ -106,7 +106,7 @@ Plan::Plan(TensorList outputs, bool all) : all_(all), all_needed_(all) {
   targets_.reserve(64);
   for (const Tensor& y : outputs) meet(y.body().grad_slot);
   while (!rising_.empty() || !pending_.empty()) {
-    const Pending next = next_pending();
+    const Met next = next_pending();
     if (visits_.empty() || visits_.back().node != next.node) {
       append(visits_, {next.node, grads_, static_cast<std::uint32_t>(targets_.size())});
       grads_ += next.node->outputs();

@@ -75,11 +75,17 @@ class Plan {
     std::size_t count_ = 0;
   };
 
-  // An edge to a node that has not been visited yet.
+  // An edge to a node.
+  struct Met {
+    Node* node;
+    std::uint32_t edge;
+  };
+  // One that has not been visited yet.
   struct Pending {
     std::uint64_t sequence;
     Node* node;
     std::uint32_t edge;
+    Met met() const noexcept { return {node, edge}; }
     // Numbers are equal only across threads; which of two such nodes comes first does not matter.
     bool operator<(const Pending& other) const noexcept {
       return sequence != other.sequence ? sequence < other.sequence : node < other.node;
@@ -88,8 +94,8 @@ class Plan {
 
   void meet(const Ref<GradSlot>& slot);
   void put_off(std::uint64_t sequence, Node* node, std::uint32_t edge);
-  Pending next_pending();
-  Pending next_put_off();
+  Met next_pending();
+  Met next_put_off();
   std::uint32_t want_at(std::uint32_t& place, const Ref<GradSlot>& slot);
   // What becomes of the target of an edge to the tensor when it is known what is wanted.
   std::uint32_t wanted_target(const GradSlot& slot, std::uint32_t target) const;
