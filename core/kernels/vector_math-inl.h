@@ -17,13 +17,23 @@ HWY_INLINE hn::Vec<D> Number(D d, double x) {
   return hn::Set(d, static_cast<hn::TFromD<D>>(x));
 }
 
+// A coefficient: a number, or a polynomial itself.
+template <class D>
+HWY_INLINE hn::Vec<D> Coefficient(D d, hn::TFromD<D> c) {
+  return hn::Set(d, c);
+}
+template <class D>
+HWY_INLINE hn::Vec<D> Coefficient(D, hn::Vec<D> c) {
+  return c;
+}
+
 // c₀ + c₁x + c₂x² + …
-template <class D, class V = hn::Vec<D>, class T = hn::TFromD<D>, class... C>
-HWY_INLINE V Polynomial(D d, V x, T first, C... rest) {
-  if constexpr (sizeof...(rest) == 0)
-    return hn::Set(d, first);
+template <class D, class V = hn::Vec<D>, class C, class... More>
+HWY_INLINE V Polynomial(D d, V x, C first, More... more) {
+  if constexpr (sizeof...(more) == 0)
+    return Coefficient(d, first);
   else
-    return hn::MulAdd(Polynomial(d, x, rest...), x, hn::Set(d, first));
+    return hn::MulAdd(Polynomial(d, x, more...), x, Coefficient(d, first));
 }
 
 // x cut off at a bound; a NaN stays. Of Min and Max, x86 defines that a NaN gives the second operand. Elsewhere it may
@@ -59,7 +69,8 @@ constexpr double kExpHighest = sizeof(T) == 4 ? 89 : 710;
 // x = n ln 2 + r with |r| ≤ ln 2 / 2, and e^r = 1 + r + r² q(r) with q of least relative error. ln 2 is the sum of two
 // constants, the first short enough for an exact product with n, with or without fused multiply-add. What rounds to n
 // is the addition of 1.5 · 2^mantissa. As that brings the exponent's bias along, the lowest bits of the sum are the
-// exponent of 2^(n + shift); they only have to be moved to its place.
+// exponent of 2^(n + shift); they only have to be moved to its place. q is a polynomial of r² whose coefficients are
+// polynomials of r: half as many multiply-adds one after the other, and not one more.
 template <class V>
 struct Power {
   V rest, scale;
@@ -73,13 +84,17 @@ HWY_INLINE Power<V> PowerOf(D d, V x, V shift) {
   const V rounded = hn::MulAdd(x, Number(d, 0x1.71547652b82fep0), round), n = hn::Sub(rounded, round);
   V r = hn::NegMulAdd(n, Number(d, kFloat ? 0x1.62e4p-1 : 0x1.62e42feep-1), x), q;
   r = hn::NegMulAdd(n, Number(d, kFloat ? 0x1.7f7d1cf79abcap-20 : 0x1.a39ef35793c76p-33), r);
+  const V square = hn::Mul(r, r);
   if constexpr (kFloat)
-    q = Polynomial(d, r, 0x1.fffffcp-2f, 0x1.55548cp-3f, 0x1.555858p-5f, 0x1.123dc6p-7f, 0x1.6ac4a2p-10f);
+    q = Polynomial(d, square, Polynomial(d, r, 0x1.fffffcp-2f, 0x1.55548cp-3f),
+                   Polynomial(d, r, 0x1.555858p-5f, 0x1.123dc6p-7f), 0x1.6ac4a2p-10f);
   else
-    q = Polynomial(d, r, 0x1.000000000000ap-1, 0x1.55555555554fap-3, 0x1.555555555087cp-5, 0x1.1111111127beap-7,
-                   0x1.6c16c1842a18fp-10, 0x1.a01a012a559b1p-13, 0x1.a0199a0c5affdp-16, 0x1.71df255761396p-19,
-                   0x1.28ad72d3fa16fp-22, 0x1.ad7f6655530e7p-26);
-  return {hn::MulAdd(hn::Mul(r, r), q, r), hn::BitCast(d, hn::ShiftLeft<kMantissa>(hn::BitCast(bits, rounded)))};
+    q = Polynomial(d, square, Polynomial(d, r, 0x1.000000000000ap-1, 0x1.55555555554fap-3),
+                   Polynomial(d, r, 0x1.555555555087cp-5, 0x1.1111111127beap-7),
+                   Polynomial(d, r, 0x1.6c16c1842a18fp-10, 0x1.a01a012a559b1p-13),
+                   Polynomial(d, r, 0x1.a0199a0c5affdp-16, 0x1.71df255761396p-19),
+                   Polynomial(d, r, 0x1.28ad72d3fa16fp-22, 0x1.ad7f6655530e7p-26));
+  return {hn::MulAdd(square, q, r), hn::BitCast(d, hn::ShiftLeft<kMantissa>(hn::BitCast(bits, rounded)))};
 }
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V ScaledExp(D d, V x, V shift) {
