@@ -15,7 +15,7 @@ Shape::Shape(std::span<const std::int64_t> sizes) : size_(sizes.size()) {
   if (size_ > kInline)
     take_copy(sizes.data());
   else
-    move(size_, sizes.data(), local_.data());
+    copy_sizes(size_, sizes.data(), local_.data());
 }
 
 Shape::Shape(std::size_t rank, std::int64_t value) : size_(rank) {
@@ -46,7 +46,7 @@ void Shape::insert(std::size_t at, std::int64_t value) {
 
 void Shape::erase(std::size_t at) {
   if (size_ <= kInline) {
-    move(size_ - at - 1, local_.data() + at + 1, local_.data() + at);
+    copy_sizes(size_ - at - 1, local_.data() + at + 1, local_.data() + at);
     local_[--size_] = 0;
     return;
   }
@@ -59,8 +59,8 @@ void Shape::erase(std::size_t at) {
 void Shape::swap(Shape& other) noexcept {
   for (std::size_t d = 0; d < kInline; ++d) {  // the pointer lies among them
     const std::int64_t mine = local_[d];
-    move(1, &other.local_[d], &local_[d]);
-    move(1, &mine, &other.local_[d]);
+    copy_sizes(1, &other.local_[d], &local_[d]);
+    copy_sizes(1, &mine, &other.local_[d]);
   }
   std::swap(size_, other.size_);
 }

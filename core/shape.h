@@ -30,7 +30,7 @@ class Shape {
       take_copy(other.heap_);
   }
   Shape(Shape&& other) noexcept : size_(std::exchange(other.size_, 0)) {
-    move(kInline, other.local_.data(), local_.data());
+    copy_sizes(kInline, other.local_.data(), local_.data());
     other.local_ = {};
   }
   Shape& operator=(const Shape& other) {
@@ -81,8 +81,8 @@ class Shape {
 
  private:
   // Number by number: a vector that reads what has just been written as numbers waits until these are in the cache, and
-  // sizes are moved on most often right after they were written.
-  static void move(std::size_t n, const std::int64_t* from, std::int64_t* to) noexcept {
+  // sizes are most often handed on right after they were written.
+  static void copy_sizes(std::size_t n, const std::int64_t* from, std::int64_t* to) noexcept {
     for (std::size_t i = 0; i < n; ++i) {
       std::int64_t size = from[i];
       asm("" : "+r"(size));  // or the compiler makes it vectors

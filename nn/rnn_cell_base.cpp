@@ -4,7 +4,6 @@
 #include <unroll/nn/init.h>
 #include <unroll/nn/rnn_cell_base.h>
 
-#include <algorithm>
 #include <cmath>
 
 namespace unroll::nn {

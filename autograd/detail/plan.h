@@ -80,7 +80,7 @@ class Plan {
     Node* node;
     std::uint32_t edge;
   };
-  // One that has not been visited yet.
+  // One to a node that has not been visited yet, and when that will be.
   struct Pending {
     std::uint64_t sequence;
     Node* node;

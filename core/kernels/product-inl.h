@@ -58,8 +58,8 @@ constexpr std::size_t sums_of(std::size_t vectors) { return vectors == 1 ? 4 : v
 /// Every element is sums_of(J) sums, in the order of k, whatever M is: a row of a batch has the bits of that row alone.
 /// Of several rows and a wide panel, a vector of `ahead` for each k, of what tiles to come read, goes to the second
 /// cache. It is never looked at and may lie anywhere; who knows of nothing gives the panel itself.
-/// It takes A and C as the caller has described them, and all on the way here pass that on: a copy, written by numbers
-/// and read by vectors, would wait until all that was computed before has reached the cache.
+/// It takes A and C as the caller has described them, and all on the way here pass that on, but for pieces: a copy,
+/// written by numbers and read by vectors, would wait until all that was computed before has reached the cache.
 template <std::size_t M, std::size_t J, class D, class T = hn::TFromD<D>>
 HWY_INLINE void tile(D d, const Left<T>& a, std::int64_t first_row, const T* HWY_RESTRICT panel, const Into<T>& c,
                      const T* ahead) {
@@ -172,10 +172,17 @@ HWY_INLINE std::int64_t depth(std::int64_t vectors, std::int64_t lanes) {
   return std::max<std::int64_t>(32, caches().l1 * 4 / 3 / (vectors * lanes * static_cast<std::int64_t>(sizeof(T))));
 }
 
+/// Whether A's columns are taken in pieces.
+template <class T>
+HWY_INLINE bool is_split(std::int64_t k_all, std::int64_t vectors, std::int64_t lanes) {
+  const std::int64_t deep = depth<T>(vectors, lanes);
+  return k_all > deep + deep / 2;
+}
+
 /// panel_product of more rows than a tile has, or of pieces of A's columns.
 template <class D, class T = hn::TFromD<D>, class Done>
 HWY_NOINLINE void tiled_product(D d, const Left<T>& a, std::int64_t m0, std::int64_t m1, const T* panel,
-                                std::int64_t vectors, const Into<T>& c, std::int64_t deep, const Done& done) {
+                                std::int64_t vectors, const Into<T>& c, const Done& done) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t k_all = a.segments * a.length;
   auto piece = [&](const Left<T>& part, std::int64_t k, const Into<T>& to) {
@@ -191,10 +198,10 @@ HWY_NOINLINE void tiled_product(D d, const Left<T>& a, std::int64_t m0, std::int
       if (last) done(m, count);
     });
   };
-  if (k_all <= deep + deep / 2) return piece(a, 0, c);
+  if (!is_split<T>(k_all, vectors, lanes)) return piece(a, 0, c);
   Into<T> more = c;
   more.add = true;
-  const std::int64_t pieces = (a.length + deep - 1) / deep;
+  const std::int64_t deep = depth<T>(vectors, lanes), pieces = (a.length + deep - 1) / deep;
   for (std::int64_t s = 0; s < a.segments; ++s)
     for (std::int64_t i = 0; i < pieces; ++i) {
       const std::int64_t first = a.length * i / pieces, last = a.length * (i + 1) / pieces;
@@ -212,10 +219,11 @@ HWY_INLINE void panel_product(D d, const Left<T>& a, std::int64_t m0, std::int64
                               std::int64_t vectors, const Into<T>& c, const Done& done) {
   if (m0 >= m1) return;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const std::int64_t k_all = a.segments * a.length, deep = depth<T>(vectors, lanes);
+  const std::int64_t k_all = a.segments * a.length;
   // Where an element is several sums, pieces of K would show, so there are as many for one row as for many.
-  if (m1 - m0 > kRows || (k_all > deep + deep / 2 && sums_of(static_cast<std::size_t>(vectors)) > 1))
-    return tiled_product(d, a, m0, m1, panel, vectors, c, deep, done);
+  const bool pieces_show = sums_of(static_cast<std::size_t>(vectors)) > 1;
+  if (m1 - m0 > kRows || (pieces_show && is_split<T>(k_all, vectors, lanes)))
+    return tiled_product(d, a, m0, m1, panel, vectors, c, done);
   tile_of(d, m1 - m0, vectors, a, m0, panel, c, panel + k_all * vectors * lanes);
   done(m0, m1 - m0);
 }

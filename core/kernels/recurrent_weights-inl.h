@@ -33,7 +33,8 @@ class PackedColumns {
     if (pack) this->pack(columns);
   }
   std::int64_t deep() const { return deep_; }
-  /// Of which the columns from m on are a block of so many: row m is the first of them.
+  /// The block of `count` columns from m on. Tiles count its rows from column 0: packed, it is described from m numbers
+  /// before it.
   Left<T> block(std::int64_t m, std::int64_t count) const {
     return packed_ ? Left<T>{data_.data() + m * (deep_ - 1), 1, count, deep_} : Left<T>{grads_, 1, row_, deep_};
   }
