@@ -69,31 +69,31 @@ inline void Plan::meet(const Ref<GradSlot>& slot) {
     return append(targets_, wanted ? kWanted + want_at(places_[slot.get()], slot) : kNowhere);
   }
   append(targets_, kNowhere);
-  const Pending met{node->sequence(), node, edge};
-  if (rising_.empty() || !(met < rising_.back()))
-    append(rising_, met);
+  const Pending next{node->sequence(), {node, edge}};
+  if (rising_.empty() || !(next < rising_.back()))
+    append(rising_, next);
   else
-    put_off(met.sequence, met.node, met.edge);
+    put_off(next.sequence, next.met);
   if (all_ && slot->retains_grad) [[unlikely]]
     append(retaining_, slot);
 }
 
-[[gnu::noinline]] void Plan::put_off(std::uint64_t sequence, Node* node, std::uint32_t edge) {
-  pending_.push_back({sequence, node, edge});
+[[gnu::noinline]] void Plan::put_off(std::uint64_t sequence, Met met) {
+  pending_.push_back({sequence, met});
   std::push_heap(pending_.begin(), pending_.end());
 }
 
 // Takes the latest.
 inline Plan::Met Plan::next_pending() {
   if (!pending_.empty() && (rising_.empty() || !(pending_.front() < rising_.back()))) return next_put_off();
-  const Met next = rising_.back().met();
+  const Met next = rising_.back().met;
   rising_.pop_back();
   return next;
 }
 
 [[gnu::noinline]] Plan::Met Plan::next_put_off() {
   std::pop_heap(pending_.begin(), pending_.end());
-  const Met next = pending_.back().met();
+  const Met next = pending_.back().met;
   pending_.pop_back();
   return next;
 }
@@ -131,9 +131,9 @@ std::uint32_t Plan::want(const Ref<GradSlot>& slot) {
 }
 
 const Plan::Visit* Plan::visit_of(const Node& node) const noexcept {
-  const Pending sought{node.sequence(), const_cast<Node*>(&node), 0};
+  const Pending sought{node.sequence(), {const_cast<Node*>(&node), 0}};
   auto later = [](const Visit& visit, const Pending& than) {
-    return than < Pending{visit.node->sequence(), visit.node, 0};
+    return than < Pending{visit.node->sequence(), {visit.node, 0}};
   };
   auto found = std::lower_bound(visits_.begin(), visits_.end(), sought, later);
   return found != visits_.end() && found->node == &node ? &*found : nullptr;

@@ -75,25 +75,23 @@ class Plan {
     std::size_t count_ = 0;
   };
 
-  // An edge to a node.
+  // An edge to a node. It is handed on in registers; Pending would be written as numbers and read as vectors.
   struct Met {
     Node* node;
     std::uint32_t edge;
   };
-  // One to a node that has not been visited yet, and when that will be.
+  // One to a node that has not been visited yet.
   struct Pending {
     std::uint64_t sequence;
-    Node* node;
-    std::uint32_t edge;
-    Met met() const noexcept { return {node, edge}; }
+    Met met;
     // Numbers are equal only across threads; which of two such nodes comes first does not matter.
     bool operator<(const Pending& other) const noexcept {
-      return sequence != other.sequence ? sequence < other.sequence : node < other.node;
+      return sequence != other.sequence ? sequence < other.sequence : met.node < other.met.node;
     }
   };
 
   void meet(const Ref<GradSlot>& slot);
-  void put_off(std::uint64_t sequence, Node* node, std::uint32_t edge);
+  void put_off(std::uint64_t sequence, Met met);
   Met next_pending();
   Met next_put_off();
   std::uint32_t want_at(std::uint32_t& place, const Ref<GradSlot>& slot);

@@ -69,6 +69,14 @@ TEST_CASE("Shape: equality") {
   CHECK_FALSE(Shape{2, 3} == Shape{2, 3, 1});
   CHECK(Shape{} == Shape(0, 9));
   CHECK_FALSE(counting(8) == counting(9));
+
+  CHECK(Shape{2, 3}.is({2, 3}));
+  CHECK_FALSE(Shape{2, 3}.is({2, 4}));
+  CHECK_FALSE(Shape{2, 3}.is({2, 3, 0}));
+  CHECK_FALSE(Shape{2, 3}.is({2}));
+  CHECK(Shape{}.is({}));
+  CHECK(Shape{1, 2, 3, 4, 5, 6}.is({1, 2, 3, 4, 5, 6}));
+  CHECK_FALSE(Shape{1, 2, 3, 4, 5, 6}.is({1, 2, 3, 4, 5, 7}));
 }
 
 TEST_CASE("Shape: printed as Python prints a tuple") {
