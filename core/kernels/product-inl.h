@@ -97,17 +97,22 @@ HWY_INLINE void tile(D d, const Left<T>& a, std::int64_t first_row, const T* HWY
     }
   };
   const std::int64_t wide = static_cast<std::int64_t>(J) * lanes;
+  // A large tile takes four k a turn: a core that a second thread shares, of whatever process, starts half as many
+  // instructions, and those of the loop itself are then in the way of multiply-adds.
+  constexpr std::int64_t kAtOnce = M > 3 && J == 4 ? 4 : static_cast<std::int64_t>(S);
   for (std::int64_t segment = 0; segment < a.segments; ++segment) {
 #pragma GCC unroll 8
     for (std::size_t m = 0; m < M; ++m)
       from[m] = a.data + segment * a.next + (first_row + static_cast<std::int64_t>(m)) * a.row;
     std::int64_t k = 0, step = 0;
-    for (; k + static_cast<std::int64_t>(S) <= a.length; k += static_cast<std::int64_t>(S)) {
+    for (; k + kAtOnce <= a.length; k += kAtOnce) {
 #pragma GCC unroll 4
-      for (std::size_t s = 0; s < S; ++s, step += a.step, panel += wide) add(s, step, panel);
+      for (std::size_t s = 0; s < kAtOnce; ++s, step += a.step, panel += wide) add(s % S, step, panel);
     }
-    if constexpr (S > 1)
+    if constexpr (kAtOnce > 1) {
+#pragma GCC unroll 1
       for (; k < a.length; ++k, step += a.step, panel += wide) add(0, step, panel);
+    }
   }
 #pragma GCC unroll 8
   for (std::size_t m = 0; m < M; ++m) {
@@ -163,6 +168,13 @@ HWY_INLINE void for_row_blocks(std::int64_t begin, std::int64_t end, F f) {
     f(first, count);
     first += count;
   }
+}
+
+/// Calls f(i) for each i of [begin, end), at odd steps from the last one to the first: of panels that do not fit into
+/// the second cache together, those that were read last are still there.
+template <class F>
+HWY_INLINE void there_and_back(std::int64_t step, std::int64_t begin, std::int64_t end, F f) {
+  for (std::int64_t i = begin; i < end; ++i) f(step % 2 == 0 ? i : begin + (end - 1 - i));
 }
 
 /// How many k of a panel to use on all rows before the next ones. A piece a third larger than the first cache comes

@@ -171,9 +171,10 @@ class Backward {
     n1 = std::min(n1, dx_.h0 != nullptr ? steps_.rows(t) : steps_.continued(k));
     if (n0 >= n1) return;
     const Left<T> a{grads_ + steps_.first(t) * gate_row_ + L::h_slab * slab_, gate_row_, 1, s_.hidden, L::gates, slab_};
-    for (std::int64_t p = p0; p < p1; ++p)
+    there_and_back(k, p0, p1, [&](std::int64_t p) {
       panel_product(D(), a, n0, n1, hh_.data() + p * kPanel * lanes_ * L::gates * s_.hidden, width(s_.output(), p),
                     Into<T>{dh_.data() + p * kPanel * lanes_, h_row_, lanes_, kind == RecurrentKind::GRU});
+    });
   }
 
   // The complete dh of a projected state, kept for W_hr's gradient, and behind the projection d(o·tanh c).

@@ -270,13 +270,13 @@ class Forward {
     T* gates = gates_ + row * gate_row_;
     const Left<T> a{before(k), h_row_, 1, s_.output()};
     const bool from_zero = in_.h0 == nullptr && steps_.continued(k) == 0;
-    for (std::int64_t u = u0; u < u1; ++u) {
+    there_and_back(k, u0, u1, [&](std::int64_t u) {
       auto cell = [&](std::int64_t n, std::int64_t count) { cells(k, row, n, n + count, u); };
       if (from_zero)
         cell(n0, n1 - n0);
       else
         product_with_h(a, n0, n1, u, gates, cell);
-    }
+    });
   }
 
   // The cell in rows [n0, n1) of the k-th step, which begins at `row`, and the units of group u.
