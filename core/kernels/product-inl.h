@@ -97,8 +97,8 @@ HWY_INLINE void tile(D d, const Left<T>& a, std::int64_t first_row, const T* HWY
     }
   };
   const std::int64_t wide = static_cast<std::int64_t>(J) * lanes;
-  // A large tile takes four k a turn: a core that a second thread shares, of whatever process, starts half as many
-  // instructions, and those of the loop itself are then in the way of multiply-adds.
+  // A large tile takes four k a turn: where another thread shares the core, half as many instructions are begun a
+  // cycle, and each of the loop's own delays a multiply-add.
   constexpr std::int64_t kAtOnce = M > 3 && J == 4 ? 4 : static_cast<std::int64_t>(S);
   for (std::int64_t segment = 0; segment < a.segments; ++segment) {
 #pragma GCC unroll 8
