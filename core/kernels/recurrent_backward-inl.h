@@ -1,6 +1,5 @@
 // A layer in one direction, backward: against the order of the steps what the cell makes of dh and the product with
-// W_hh, and after as many steps as the second cache holds their part of the gradients of the weights and of x, each one
-// product.
+// W_hh, and after some hundred rows of steps their part of the gradients of the weights and of x, each one product.
 #if defined(UNROLL_RECURRENT_BACKWARD_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef UNROLL_RECURRENT_BACKWARD_INL_H
 #undef UNROLL_RECURRENT_BACKWARD_INL_H
@@ -32,15 +31,16 @@ class Backward {
     // Not more for more threads: it is the order in which the weights' gradients are summed.
     const std::int64_t rows = std::max(depth(), caches().l2 / 2 / bytes(std::max<std::int64_t>(1, gate_row_)));
     const std::int64_t per_chunk = std::max<std::int64_t>(1, rows / std::max<std::int64_t>(1, steps_.batch));
-    for (std::int64_t k1 = steps_.steps; k1 > 0; k1 -= per_chunk) {
-      const std::int64_t k0 = std::max<std::int64_t>(0, k1 - per_chunk);
+    const std::int64_t chunks = (steps_.steps + per_chunk - 1) / per_chunk;  // as even as can be: none of few rows
+    for (std::int64_t i = chunks; i-- > 0;) {
+      const std::int64_t k0 = steps_.steps * i / chunks, k1 = steps_.steps * (i + 1) / chunks;
       recur(k0, k1);
       const auto [first, last] = steps_.rows_of(k0, k1);
       const bool add = dx_.add || k1 < steps_.steps;
       if (dx_.ih || dx_.hh || dx_.hr || dx_.bias_ih || dx_.bias_hh)
-        parallel(plan_.all_parts, [&, begin = first, end = last](std::int64_t i) {
+        parallel(plan_.all_parts, [&, begin = first, end = last](std::int64_t part) {
           FlushDenormals flush;
-          weights(i, begin, end, add);
+          weights(part, begin, end, add);
         });
       if (dx_.x != nullptr) input(first, last);
     }
@@ -211,10 +211,11 @@ class Backward {
     };
   }
 
-  // How many rows the gradients of weights take at a time: what they read of them stays in the second cache, but of
-  // fewer rows the sums would come and go too often.
+  // How many rows the gradients of weights take at a time. Sums come and go with each time; but the columns of a slab
+  // and the panel that they meet, which are read again and again, stay in the second cache. All columns, whatever a
+  // thread's share of them: the number of threads must not show.
   std::int64_t depth() const {
-    return std::clamp<std::int64_t>(caches().l2 * 3 / 4 / bytes(1 + gate_row_ + s_.input + s_.output()), 128, 256);
+    return std::clamp<std::int64_t>(caches().l2 / bytes(s_.hidden + kPanel * lanes_), 256, 512);
   }
   static std::int64_t bytes(std::int64_t elements) { return elements * static_cast<std::int64_t>(sizeof(T)); }
 

@@ -29,30 +29,37 @@ template <class T>
 class PackedColumns {
  public:
   void take(const T* grads, std::int64_t row, std::int64_t deep, std::int64_t columns, bool pack) {
-    grads_ = grads, row_ = row, deep_ = deep, packed_ = pack;
-    if (pack) this->pack(columns);
+    grads_ = grads, row_ = row, deep_ = deep, packed_ = pack && deep > 1 && columns > 0;
+    if (packed_) copy(columns);
   }
   std::int64_t deep() const { return deep_; }
   /// The block of `count` columns from m on. Tiles count its rows from column 0: packed, it is described from m numbers
   /// before it.
   Left<T> block(std::int64_t m, std::int64_t count) const {
-    return packed_ ? Left<T>{data_.data() + m * (deep_ - 1), 1, count, deep_} : Left<T>{grads_, 1, row_, deep_};
+    return packed_ ? Left<T>{data_.data() + m * (apart() - 1), 1, count, deep_} : Left<T>{grads_, 1, row_, deep_};
   }
 
  private:
-  void pack(std::int64_t columns) {
-    constexpr std::int64_t kWide = kRows > 4 ? 8 : 4;
-    const std::int64_t deep = deep_, row = row_;
-    if (deep * columns > capacity_) data_ = Scratch<T>((capacity_ = deep * columns) + kWide);
-    for_row_blocks(0, columns, [&](std::int64_t m, std::int64_t count) {
-      T* to = data_.data() + m * deep;
-      const T* from = grads_ + m;
-      if (m + kWide <= columns)  // whole vectors, of which the next one overwrites what is too much
-        for (std::int64_t k = 0; k < deep; ++k, from += row, to += count) std::memcpy(to, from, kWide * sizeof(T));
-      else
-        for (std::int64_t k = 0; k < deep; ++k, from += row, to += count) std::copy_n(from, count, to);
-    });
+  // Some rows at a time, whose lines stay in the first cache until every block has had its columns of them.
+  void copy(std::int64_t columns) {
+    if (apart() * columns > capacity_) data_ = Scratch<T>(capacity_ = apart() * columns);
+    const std::int64_t row = row_, row_bytes = columns * static_cast<std::int64_t>(sizeof(T)),
+                       at_once = std::max<std::int64_t>(8, caches().l1 / 2 / row_bytes);
+    for (std::int64_t k0 = 0; k0 < deep_; k0 += at_once)
+      for_row_blocks(0, columns, [&, rows = std::min(at_once, deep_ - k0)](std::int64_t m, std::int64_t count) {
+        T* to = data_.data() + m * apart() + k0 * count;
+        const T* from = grads_ + k0 * row + m;
+        if (m + kWide <= columns)  // whole vectors; what is too much lies where the next row comes, or in the gap
+          for (std::int64_t k = 0; k < rows; ++k, from += row, to += count) std::memcpy(to, from, kWide * sizeof(T));
+        else
+          for (std::int64_t k = 0; k < rows; ++k, from += row, to += count) std::copy_n(from, count, to);
+      });
   }
+  // Numbers a column takes: the block from m on begins at m · apart(). Behind it is a gap, so that its last vector does
+  // not reach the next block.
+  std::int64_t apart() const { return deep_ + kWide; }
+
+  static constexpr std::int64_t kWide = kRows > 4 ? 8 : 4;
   const T* grads_ = nullptr;
   std::int64_t row_ = 0, deep_ = 0, capacity_ = 0;
   bool packed_ = false;

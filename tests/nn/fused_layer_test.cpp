@@ -45,6 +45,15 @@ TEST_CASE("fused layers: outputs and all gradients are those of the equations") 
       }
 }
 
+TEST_CASE("fused layers: more rows than the gradients of weights take at a time") {
+  for (Kind kind : kKinds)
+    for (DType dtype : {DType::Float64, DType::Float32})
+      for (bool packed : {false, true}) {
+        const Subject s = subject(kind, {.t = 80, .n = 19, .i = 200, .h = 70, .packed = packed, .dtype = dtype});
+        CHECK(distance(values(s, true), values(s, false)) < (dtype == DType::Float64 ? 1e-13 : 2e-5));
+      }
+}
+
 TEST_CASE("fused layers: a projected LSTM") {
   for (Case c : kCases) {
     if (c.h < 4) continue;
@@ -168,6 +177,7 @@ TEST_CASE("fused layers: the number of threads changes no bit") {
          {Case{.t = 6, .n = 13, .i = 40, .h = 70, .bidirectional = true, .dtype = DType::Float32},
           Case{.t = 3, .n = 64, .i = 33, .h = 400, .states = false, .dtype = DType::Float32},
           Case{.t = 40, .n = 1, .i = 64, .h = 100, .dtype = DType::Float32},
+          Case{.t = 6, .n = 16, .i = 800, .h = 16, .dtype = DType::Float32},  // a thread without a unit
           Case{.t = 60, .n = 16, .i = 40, .h = 70, .bidirectional = true, .packed = true, .dtype = DType::Float32}}) {
       const Subject s = subject(kind, c);
       Threads scope(1);
@@ -189,6 +199,9 @@ TEST_CASE("fused layers: every instruction set of this CPU") {
           const Subject s = subject(kind, c);
           CHECK(distance(values(s, true), values(s, false)) < (dtype == DType::Float64 ? 1e-13 : 2e-5));
         }
+    // Gradients of weights from packed columns, of more rows than are packed at once.
+    const Subject s = subject(Kind::LSTM, {.t = 6, .n = 41, .i = 200, .h = 150, .dtype = DType::Float32});
+    CHECK(distance(values(s, true), values(s, false)) < 2e-5);
   });
 }
 
