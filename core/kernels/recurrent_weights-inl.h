@@ -24,7 +24,7 @@ void give(const T* from, std::int64_t n, T* to, bool add) {
 
 /// Some columns of some rows of dG as the tiles of dW read them: block after block of up to kRows columns, in each k
 /// after k. Where they lie, one line of the cache would be fetched for six numbers; who reads them only once or twice
-/// does not pack.
+/// does not pack. Nor is a single row packed: an outer product reads it as it lies.
 template <class T>
 class PackedColumns {
  public:
