@@ -28,14 +28,18 @@ void add_in_place(const Tensor& sum, const Tensor& more) {
                  [&]<class T>() { kernels::update<T>(sum, more, [](T a, T b) { return a + b; }); });
 }
 
-void accumulate(Tensor& sum, Tensor&& more) {
-  if (!sum.defined()) {
-    sum = std::move(more);
-  } else if (!GradMode::enabled() && sole_owner(sum)) {
+[[gnu::noinline]] void add_to_sum(Tensor& sum, const Tensor& more) {
+  if (!GradMode::enabled() && sole_owner(sum))
     add_in_place(sum, more);
-  } else {
+  else
     sum = sum + more;
-  }
+}
+
+inline void accumulate(Tensor& sum, Tensor&& more) {
+  if (!sum.defined())
+    sum = std::move(more);
+  else
+    add_to_sum(sum, more);
 }
 
 // What a pass of this thread runs just now. A gradient function may run a pass of its own inside.
@@ -78,9 +82,7 @@ class Pass {
     }
     for (const Plan::Visit& visit : plan_.visits()) {
       const std::span<Tensor> grad_out(grads_.data() + visit.first_grad, visit.node->outputs());
-      bool reached = false;
-      for (const Tensor& g : grad_out) reached |= g.defined();
-      if (!reached) continue;
+      if (std::ranges::none_of(grad_out, [](const Tensor& g) { return g.defined(); })) continue;
       for (std::size_t j = 0; anomaly_ && j < grad_out.size(); ++j)
         check_sum(grad_out[j],
                   [&] { return fmt::format("output {} of {}, {}", j, visit.node->name(), origin(*visit.node)); });
@@ -154,7 +156,7 @@ class Pass {
                                 origin(node));
   }
 
-  void step(const Plan::Visit& visit, std::span<const Tensor> grad_out, Running& running) {
+  void step(const Plan::Visit& visit, std::span<Tensor> grad_out, Running& running) {
     Node& node = *visit.node;
     check<GradError>(!node.freed(),
                      "{}: backward through the graph a second time: what it needs was freed by the first; "
@@ -173,13 +175,15 @@ class Pass {
     else
       node.backward(flow);
     for (std::size_t i = 0; i < inputs.size(); ++i) {
-      if (!grad_in[i].defined()) continue;
-      Tensor g = std::move(grad_in[i]);  // none is left for the next node
-      if (sums[i] == nullptr) continue;
-      const GradSlot& slot = *inputs[i];
-      if (g.dtype() != slot.dtype || g.shape() != slot.shape) [[unlikely]]
-        g = fit(node, i, slot, std::move(g));
-      accumulate(*sums[i], std::move(g));
+      Tensor& g = grad_in[i];
+      if (!g.defined()) continue;
+      if (sums[i] != nullptr) {
+        const GradSlot& slot = *inputs[i];
+        if (g.dtype() != slot.dtype || g.shape() != slot.shape) [[unlikely]]
+          g = fit(node, i, slot, std::move(g));
+        accumulate(*sums[i], std::move(g));
+      }
+      g = Tensor();  // none is left for the next node
     }
     if (!keep_graph_) node.free();
   }

@@ -80,7 +80,7 @@ void SavedTensor::find_place(const Tensor& value, std::span<const Tensor> inputs
                              std::span<const Ref<GradSlot>> edges) {
   const Tensor* const first = inputs.data();
   if (!std::less<>()(&value, first) && std::less<>()(&value, first + inputs.size())) {
-    if (const auto i = &value - first; edges[static_cast<std::size_t>(i)]) place = ~static_cast<std::int32_t>(i);
+    place = ~static_cast<std::int32_t>(&value - first);
     return;
   }
   for (std::size_t j = 0; j < outputs.size(); ++j)

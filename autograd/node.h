@@ -1,5 +1,7 @@
 #pragma once
 #include <unroll/autograd/anomaly.h>
+#include <unroll/autograd/detail/sole_owner.h>
+#include <unroll/autograd/grad_mode.h>
 #include <unroll/autograd/hooks.h>
 #include <unroll/core/alloc.h>
 #include <unroll/core/tensor.h>
@@ -69,7 +71,8 @@ struct SavedTensor {
 
   SavedTensor() noexcept = default;
   /// Its place is not known yet.
-  explicit SavedTensor(const Tensor& value) : elements(&value.body()), version(value.version()) {}
+  explicit SavedTensor(const Tensor& value)
+      : elements(value.defined() ? &value.body() : nullptr), version(elements ? elements->storage->version : 0) {}
   /// Where `value` stands in its node: an element of `inputs` (by its address), one of the outputs, or what one of the
   /// edges leads to.
   void find_place(const Tensor& value, std::span<const Tensor> inputs, std::span<const Tensor> outputs,
@@ -81,10 +84,10 @@ struct SavedTensor {
 
 /// What one run of Node::backward reads and writes.
 struct GradFlow {
-  std::span<const Tensor> grad_out;  // one an output; undefined where no gradient arrived
-  std::span<Tensor> grad_in;         // one an input; left undefined means zero
-  std::span<Tensor* const> sums;     // where this pass sums that input's gradient; null if it is not wanted
-  bool last = false;                 // whether the node is freed afterwards
+  std::span<Tensor> grad_out;     // one an output; undefined where no gradient arrived
+  std::span<Tensor> grad_in;      // one an input; left undefined means zero
+  std::span<Tensor* const> sums;  // where this pass sums that input's gradient; null if it is not wanted
+  bool last = false;              // whether the node is freed afterwards
 };
 }  // namespace detail
 
@@ -116,6 +119,14 @@ class Saved {
   Tensor take_sum(std::size_t input, const detail::Elements& like) const {
     Tensor& sum = *flow_.sums[input];
     return sum.defined() ? take_defined_sum(sum, like) : Tensor();
+  }
+  /// For a gradient function of one input: the gradient g that came in, if it may be overwritten and returned, since
+  /// nobody else sees it and the functions of the inputs before, which run later, need not read it. Else undefined.
+  Tensor take_grad(const Tensor& g, std::size_t input) const {
+    if (&g != flow_.grad_out.data() || GradMode::enabled() || !detail::sole_owner(g)) return {};
+    for (std::size_t i = 0; i < input; ++i)
+      if (needs(i)) return {};
+    return std::move(flow_.grad_out[0]);
   }
   /// Whether nobody reads what is saved after this time, so that a kernel may write to what only it has seen.
   bool last() const noexcept { return flow_.last; }
@@ -166,11 +177,13 @@ class Node : public RefCounted {
   [[gnu::always_inline]] Node(const char* name, std::span<const Tensor> outputs, std::uint64_t after)
       : outputs_(static_cast<std::uint32_t>(outputs.size())), name_(name),
         sequence_(detail::clock_of_thread = std::max(detail::clock_of_thread, after) + 1),
-        slot_(outputs.empty() ? detail::GradSlot() : detail::GradSlot(outputs[0])) {
+        slot_(outputs.empty() ? detail::GradSlot() : detail::GradSlot(outputs[0])) {}
+  virtual void release_saved() noexcept = 0;
+  /// For AnomalyMode; the last thing a constructor does, so that nothing of the node has to be kept for an exception.
+  void note_where_if_watched() {
     if (AnomalyMode::enabled()) [[unlikely]]
       note_where();
   }
-  virtual void release_saved() noexcept = 0;
 
  private:
   friend void release(Node*) noexcept;
@@ -194,6 +207,7 @@ inline std::uint64_t sequence_of(const GradSlot* slot) { return slot && slot->gr
 /// Makes y that output by a slot of its own.
 [[gnu::always_inline]] inline void set_history(const Tensor& y, Ref<GradSlot> slot, Ref<Node> node,
                                                std::uint32_t output) {
+  if (slot->grad_fn) __builtin_unreachable();  // a new slot has none to let go
   slot->grad_fn = std::move(node);
   slot->output = output;
   slot->requires_grad = true;

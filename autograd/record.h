@@ -22,6 +22,9 @@
 /// zero.
 namespace unroll {
 
+/// The gradient function of an input whose gradient is the output's.
+inline constexpr auto unchanged = [](const Tensor& g) { return g; };
+
 namespace detail {
 /// A gradient function that needs the incoming gradient only.
 template <class F>
@@ -53,24 +56,19 @@ class OpNode final : public Node {
                                 const Tensor& y, const SaveList<K>& saves, std::index_sequence<I...>,
                                 std::index_sequence<S...>, Gradients&&... gradients)
       : Node(name, std::span(&y, 1), std::max({std::uint64_t{0}, sequence_of(edges[I])...})),
-        edges_{Ref<GradSlot>(edges[I])...}, saved_{saved(*saves.tensors[S], inputs, edges, y)...},
-        gradients_(std::move(gradients)...) {}
+        edges_{Ref<GradSlot>(edges[I])...}, saved_{saved(*saves.tensors[S], inputs, y)...},
+        gradients_(std::move(gradients)...) {
+    note_where_if_watched();
+  }
 
   // What an op saves is most often y or an argument, by the same name: then the compiler knows its place.
-  [[gnu::always_inline]] SavedTensor saved(const Tensor& value, const Arg (&inputs)[N],
-                                           const std::array<GradSlot*, N>& edges, const Tensor& y) const {
-    if (!value.defined()) return {};
-    std::int32_t place = SavedTensor::kElsewhere;
-    bool known = &value == &y;
-    if (known) place = 0;
-    for (std::size_t i = 0; i < N && !known; ++i)
-      if (&value == inputs[i].tensor) {
-        known = true;
-        if (edges[i]) place = ~static_cast<std::int32_t>(i);
-      }
+  [[gnu::always_inline]] SavedTensor saved(const Tensor& value, const Arg (&inputs)[N], const Tensor& y) const {
     SavedTensor result(value);
-    result.place = place;
-    if (!known) result.find_place(value, {}, std::span(&y, 1), edges_);
+    bool known = &value == &y;
+    if (known) result.place = 0;
+    for (std::size_t i = 0; i < N && !known; ++i)
+      if ((known = &value == inputs[i].tensor)) result.place = ~static_cast<std::int32_t>(i);
+    if (!known && value.defined()) result.find_place(value, {}, std::span(&y, 1), edges_);
     return result;
   }
 
@@ -80,7 +78,12 @@ class OpNode final : public Node {
   }
   template <std::size_t I>
   [[gnu::always_inline]] void run_one(const GradFlow& flow, const Saved& saved) {
-    if (flow.sums[I] != nullptr) flow.grad_in[I] = call(std::get<I>(gradients_), flow.grad_out[0], saved);
+    if (flow.sums[I] == nullptr) return;
+    const auto& f = std::get<I>(gradients_);
+    if constexpr (I == 0 && std::is_same_v<decltype(f), decltype((unchanged))>)
+      flow.grad_in[I] = std::move(flow.grad_out[0]);  // of the first input, which comes last: nobody reads it any more
+    else
+      flow.grad_in[I] = call(f, flow.grad_out[0], saved);
   }
   template <class F>
   static Tensor call(const F& f, const Tensor& g, const Saved& saved) {
@@ -114,6 +117,7 @@ class GroupNode final : public Node {
       else
         saved_.emplace_back();
     }
+    note_where_if_watched();
   }
   std::span<const Ref<GradSlot>> inputs() const noexcept override { return edges_; }
   void backward(const GradFlow& flow) override {
@@ -135,6 +139,12 @@ class GroupNode final : public Node {
   [[no_unique_address]] Gradient gradient_;
 };
 
+// By value: whatever this was told the address of, the op would have to read from memory ever after.
+template <std::size_t N>
+[[gnu::noinline, gnu::cold]] void check_forward_of(const char* name, std::array<Arg, N> inputs, Tensor y) {
+  check_forward(name, inputs, std::span(&y, 1));
+}
+
 // Not loops but packs: each slot is to be found in a register.
 template <std::size_t N, std::size_t... I>
 [[gnu::always_inline]] inline std::array<GradSlot*, N> edges_of(const Arg (&inputs)[N], std::index_sequence<I...>) {
@@ -155,9 +165,6 @@ detail::SaveList<sizeof...(Tensors)> save(const Tensors&... tensors) {
   return {{&tensors...}};
 }
 
-/// The gradient function of an input whose gradient is the output's.
-inline constexpr auto unchanged = [](const Tensor& g) { return g; };
-
 /// Records that the op `name` computed y from `inputs` (undefined ones are allowed), with one gradient function an
 /// input: (const Tensor& g, const Saved& s) → Tensor or (const Tensor& g) → Tensor. It runs only if that input needs
 /// its gradient, the last input's first. `std::move(y)` spares y a copy of the handle; save(y) may still name it.
@@ -166,10 +173,10 @@ template <std::size_t N, std::size_t K, class... Gradients>
                                             const detail::SaveList<K>& saves, Gradients... gradients) {
   static_assert(sizeof...(Gradients) == N, "record: one gradient function for each input");
   if (AnomalyMode::enabled()) [[unlikely]]
-    detail::check_forward(name, inputs, std::span(&y, 1));
+    detail::check_forward_of(name, std::to_array(inputs), y);
   if (!GradMode::enabled()) return std::move(y);
   const auto edges = detail::edges_of(inputs, std::make_index_sequence<N>());
-  if (edges == std::array<detail::GradSlot*, N>()) return std::move(y);
+  if (std::apply([](auto*... edge) { return (!edge && ...); }, edges)) return std::move(y);
   auto node =
       Ref<Node>::adopt(new detail::OpNode<N, K, Gradients...>(name, inputs, edges, y, saves, std::move(gradients)...));
   detail::attach(y, std::move(node), 0);

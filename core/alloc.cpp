@@ -227,6 +227,8 @@ void tally(Cache* mine, F f) noexcept {
 }
 
 std::atomic<Hook> the_hook{nullptr};
+// The largest block that is allocated without a look at the hook: none while there is one.
+std::atomic<std::size_t> quick_limit{kSmall};
 
 void* ask_system(Cache* mine, std::size_t alignment, std::size_t bytes, std::size_t asked) {
   const bool huge = bytes >= kHugePage;
@@ -323,10 +325,10 @@ void put(Cache& mine, void* block, SizeClass size) noexcept {
   put(*mine, block, size);
 }
 
-// No bytes at all are more than kSmall here, as they wrap round.
+// No bytes at all are more than any limit here, as they wrap round.
 void* allocate(std::size_t bytes, Kind kind) {
   Cache* mine = this_cache;
-  if (bytes - 1 >= kSmall || !mine || the_hook.load(std::memory_order_relaxed)) [[unlikely]]
+  if (bytes - 1 >= quick_limit.load(std::memory_order_relaxed) || !mine) [[unlikely]]
     return allocate_slowly(bytes, kind);
   const SizeClass size = line_class(bytes);
   if (!mine->lists[size.index]) [[unlikely]]
@@ -340,7 +342,7 @@ void deallocate(void* block, std::size_t bytes, Kind kind) noexcept {
   if (bytes - 1 >= kSmall || !mine || !block) [[unlikely]]
     return deallocate_slowly(block, bytes, kind);
   const SizeClass size = line_class(bytes);
-  if (mine->tallies.kept.get() > as_change(kCacheLimit - kSmall)) [[unlikely]]
+  if (mine->tallies.kept.get() + as_change(size.bytes) > as_change(kCacheLimit)) [[unlikely]]
     return deallocate_slowly(block, bytes, kind);
   mine->tallies.of(kind).add(-1);
   put(*mine, block, size);
@@ -367,6 +369,9 @@ Counters counters() noexcept {
           sum.system_calls.get()};
 }
 
-void set_hook(Hook hook) noexcept { the_hook.store(hook, std::memory_order_relaxed); }
+void set_hook(Hook hook) noexcept {
+  the_hook.store(hook, std::memory_order_relaxed);
+  quick_limit.store(hook ? 0 : kSmall, std::memory_order_relaxed);
+}
 
 }  // namespace unroll::alloc

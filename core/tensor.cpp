@@ -56,10 +56,10 @@ Elements::Elements(const Elements& other)
 
 namespace {
 template <class... Args>
-Tensor new_body(Args&&... args) {
+Body* new_body(Args&&... args) {
   void* memory = alloc::allocate(sizeof(Body), alloc::Kind::Tensor);
   try {
-    return Tensor(Ref<Body>::adopt(new (memory) Body(std::forward<Args>(args)...)));
+    return new (memory) Body(std::forward<Args>(args)...);
   } catch (...) {  // a size that overflows
     alloc::deallocate(memory, sizeof(Body), alloc::Kind::Tensor);
     throw;
@@ -75,27 +75,30 @@ Ref<Storage> storage_in(void* block, std::size_t bytes, bool has_body) noexcept 
 }
 
 // A tensor too large for one block, or of a rank whose sizes lie elsewhere.
-[[gnu::noinline]] Tensor new_dense_in_two(const Shape& shape, const Strides& strides, std::int64_t numel, DType dtype) {
+[[gnu::noinline]] Body* new_dense_in_two(const Shape& shape, const Strides& strides, std::int64_t numel, DType dtype) {
   const auto bytes = static_cast<std::size_t>(checked_mul(numel, static_cast<std::int64_t>(size_of(dtype))));
   return new_body(storage_in(alloc::allocate(kHeader + bytes), bytes, false), shape, strides, numel, dtype);
 }
 
 // Row-major, of undefined value; strides and `numel` are the shape's.
-[[gnu::always_inline]] inline Tensor new_dense(const Shape& shape, const Strides& strides, std::int64_t numel,
-                                               DType dtype) {
+[[gnu::always_inline]] inline Body* new_dense(const Shape& shape, const Strides& strides, std::int64_t numel,
+                                              DType dtype) {
   if (numel > static_cast<std::int64_t>(kSmall) || shape.size() > Shape::kInline) [[unlikely]]
     return new_dense_in_two(shape, strides, numel, dtype);
   const std::size_t bytes = static_cast<std::size_t>(numel) * size_of(dtype), block = kBodyAndHeader + bytes;
   if (block > kSmall) return new_dense_in_two(shape, strides, numel, dtype);
   void* memory = alloc::allocate(block, alloc::Kind::Tensor);
+  if (shape.size() > Shape::kInline || strides.size() > Shape::kInline) __builtin_unreachable();  // as it was before
   auto* body = new (memory) Body(storage_in(memory, bytes, true), shape, strides, numel, dtype);
   body->in_storage = true;
-  return Tensor(Ref<Body>::adopt(body));
+  return body;
 }
 
-[[gnu::noinline]] Tensor new_dense_of(const Shape& shape, std::int64_t numel, DType dtype) {
+[[gnu::noinline]] Body* new_dense_of(const Shape& shape, std::int64_t numel, DType dtype) {
   return new_dense(shape, contiguous_strides(shape), numel, dtype);
 }
+
+Tensor handle(Body* body) noexcept { return Tensor(Ref<Body>::adopt(body)); }
 
 [[gnu::noinline]] void destroy_apart(Body* body) noexcept {
   body->~Body();
@@ -123,12 +126,12 @@ void destroy(Body* body) noexcept {
 
 Tensor new_tensor(Ref<Storage> storage, Shape&& shape, Strides&& strides, std::int64_t offset, DType dtype,
                   bool is_view) {
-  return new_body(std::move(storage), std::move(shape), std::move(strides), offset, dtype, is_view);
+  return handle(new_body(std::move(storage), std::move(shape), std::move(strides), offset, dtype, is_view));
 }
 
-Tensor new_tensor(const Elements& elements) { return new_body(elements); }
+Tensor new_tensor(const Elements& elements) { return handle(new_body(elements)); }
 
-Tensor new_like(const Elements& like, DType dtype) {
+Body* new_body_like(const Elements& like, DType dtype) {
   // Contiguous is also what has no elements, however expanded.
   if (like.contiguous && !like.is_view && like.numel > 0) return new_dense(like.shape, like.strides, like.numel, dtype);
   return new_dense_of(like.shape, like.numel, dtype);
@@ -143,7 +146,9 @@ Ref<Storage> replace_storage(Body& body, Ref<Storage> storage) noexcept {
 }
 
 void release(Elements* elements) noexcept {
-  if (add_to(elements->holds, -1) == 1) destroy(static_cast<Body*>(elements));
+  // Who has the only hold needs no locked instruction: without another one there is no handle either.
+  if (elements->holds.load(std::memory_order_acquire) == 1 || add_to(elements->holds, -1) == 1)
+    destroy(static_cast<Body*>(elements));
 }
 
 namespace {
@@ -184,7 +189,7 @@ Tensor new_handle_of(Elements& elements) noexcept {
 
 Tensor empty(Shape shape, DType dtype) {
   const std::int64_t n = numel(shape);  // first, as it checks the sizes
-  return detail::new_dense_of(shape, n, dtype);
+  return detail::handle(detail::new_dense_of(shape, n, dtype));
 }
 
 Tensor full(Shape shape, double value, DType dtype) {
@@ -219,7 +224,6 @@ Tensor eye(std::int64_t n, DType dtype) {
   return x;
 }
 
-Tensor empty_like(const Tensor& like) { return detail::new_like(like.body(), like.dtype()); }
 Tensor zeros_like(const Tensor& like) { return zeros(like.shape(), like.dtype()); }
 Tensor ones_like(const Tensor& like) { return ones(like.shape(), like.dtype()); }
 Tensor full_like(const Tensor& like, double value) { return full(like.shape(), value, like.dtype()); }

@@ -104,8 +104,10 @@ Tensor new_tensor(Ref<Storage> storage, Shape&& shape, Strides&& strides, std::i
                   bool is_view);
 /// A tensor with the same elements, without history.
 Tensor new_tensor(const Elements& elements);
-/// Of undefined value, with the shape of another one, whose sizes have been checked.
+/// Of undefined value, with the shape of another one, whose sizes have been checked. Made as a body, which comes in a
+/// register: a tensor would come through memory, where the op would then look for it again and again.
 Tensor new_like(const Elements& like, DType dtype);
+[[gnu::returns_nonnull]] Body* new_body_like(const Elements& like, DType dtype);
 
 template <std::derived_from<RefCounted> T>
 void retain(T* counted) noexcept {
@@ -252,6 +254,12 @@ class Tensor {
   Ref<detail::Body> body_;
 };
 
+namespace detail {
+inline Tensor new_like(const Elements& like, DType dtype) {
+  return Tensor(Ref<Body>::adopt(new_body_like(like, dtype)));
+}
+}  // namespace detail
+
 /// A few tensors as an argument: `cat({a, b}, 1)`, a vector or a span. Refers to its source, so only ever a parameter.
 class TensorList : public std::span<const Tensor> {
  public:
@@ -277,7 +285,7 @@ Tensor arange(double start, double end, double step = 1, DType dtype = DType::In
 Tensor arange(std::int64_t end, DType dtype = DType::Int64);
 /// The n × n identity.
 Tensor eye(std::int64_t n, DType dtype = DType::Float32);
-Tensor empty_like(const Tensor& like);
+inline Tensor empty_like(const Tensor& like) { return detail::new_like(like.body(), like.dtype()); }
 Tensor zeros_like(const Tensor& like);
 Tensor ones_like(const Tensor& like);
 Tensor full_like(const Tensor& like, double value);

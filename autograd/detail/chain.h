@@ -1,5 +1,4 @@
 #pragma once
-#include <unroll/autograd/detail/sole_owner.h>
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/record.h>
 #include <unroll/core/kernels/elementwise.h>
@@ -21,20 +20,19 @@ Tensor chain(const Tensor& g, const Saved& s, std::size_t saved, std::size_t inp
     return kernels::zip("backward", g, s[saved], product);
   return dispatch_float("backward", dy.dtype, [&]<class T>() {
     const T *from = dy.data<T>(), *at = x.data<T>();
-    auto into = [&](const Tensor& dx, auto row) {
+    auto into = [&](Tensor dx, auto row) {
       T* to = dx.body().data<T>();
       kernels::in_parts(dy.numel,
                         [=](std::int64_t first, std::int64_t n) { row(to + first, from + first, at + first, n); });
       return dx;
     };
     if (Tensor sum = s.take_sum(input, dy); sum.defined())
-      return into(sum, [product](T* __restrict y, const T* a, const T* v, std::int64_t n) {
+      return into(std::move(sum), [product](T* __restrict y, const T* a, const T* v, std::int64_t n) {
         for (std::int64_t i = 0; i < n; ++i) y[i] += product(a[i], v[i]);
       });
-    bool is_read_again = false;  // the functions of inputs before this one run after it
-    for (std::size_t i = 0; i < input; ++i) is_read_again |= s.needs(i);
-    if (!is_read_again && sole_owner(g))
-      return into(g, [product](T* y, const T*, const T* v, std::int64_t n) { kernels::update_row(y, v, n, product); });
+    if (Tensor own = s.take_grad(g, input); own.defined())
+      return into(std::move(own),
+                  [product](T* y, const T*, const T* v, std::int64_t n) { kernels::update_row(y, v, n, product); });
     return into(new_like(dy, dy.dtype),
                 [product](T* y, const T* a, const T* v, std::int64_t n) { kernels::zip_row(y, a, v, n, product); });
   });

@@ -183,8 +183,10 @@ template <Zip kind, class F>
 Tensor zip(const char* op, const Tensor& a, const Tensor& b, F f) {
   const detail::Elements &left = a.body(), &right = b.body();
   const bool in_step = left.dtype == right.dtype && left.contiguous && right.contiguous && left.shape == right.shape;
-  if (!in_step) [[unlikely]]
-    return zip_broadcast<kind>(op, a, b, f);
+  if (!in_step) [[unlikely]] {
+    Tensor y = zip_broadcast<kind>(op, a, b, f);
+    return Tensor(std::move(y));  // made elsewhere, so that the address of what is returned is told to nobody
+  }
   return dispatch_zip<kind>(op, left.dtype, [&]<class T>() {
     using R = Zipped<kind, T>;
     Tensor y = detail::new_like(left, dtype_of<R>);

@@ -24,12 +24,12 @@ within() {  # WHAT BOUND
   [ "$n" -gt 0 ] && [ "$n" -le "$2" ]
 }
 
-# Measured with g++ 12 (375, 633, 1807, 1287), and less on top than was gained last.
-within plain_add 400
-within add 680
-within mul_backward 1950
-within tanh_backward 1340
-if within add_planted 680; then
+# Measured with g++ 12 (346, 592, 1661, 1232), and less on top than was gained last.
+within plain_add 370
+within add 630
+within mul_backward 1780
+within tanh_backward 1285
+if within add_planted 630; then
   echo "an op that was recorded twice was not noticed"
   exit 1
 fi
