@@ -5,7 +5,6 @@
 #include <unroll/core/view.h>
 
 #include <algorithm>
-#include <functional>
 
 namespace unroll {
 namespace {
@@ -76,13 +75,8 @@ Tensor Saved::take_defined_sum(Tensor& sum, const detail::Elements& like) {
 
 namespace detail {
 
-void SavedTensor::find_place(const Tensor& value, std::span<const Tensor> inputs, std::span<const Tensor> outputs,
+void SavedTensor::find_place(const Tensor& value, std::span<const Tensor> outputs,
                              std::span<const Ref<GradSlot>> edges) {
-  const Tensor* const first = inputs.data();
-  if (!std::less<>()(&value, first) && std::less<>()(&value, first + inputs.size())) {
-    place = ~static_cast<std::int32_t>(&value - first);
-    return;
-  }
   for (std::size_t j = 0; j < outputs.size(); ++j)
     if (outputs[j].is_same(value)) {
       place = static_cast<std::int32_t>(j);

@@ -65,7 +65,7 @@ struct SavedTensor {
   Ref<Elements> elements;
   Ref<GradSlot> history;      // none for an own output, for the same reason, nor for an input
   std::uint32_t version = 0;  // of the memory when it was saved
-  // The number of the node's output that it is, or ~ that of the node's input whose history it has.
+  // The number of the node's output that it is, or ~ that of the node's input whose history it has, if any.
   std::int32_t place = kElsewhere;
   static constexpr std::int32_t kElsewhere = std::numeric_limits<std::int32_t>::min();
 
@@ -73,10 +73,15 @@ struct SavedTensor {
   /// Its place is not known yet.
   explicit SavedTensor(const Tensor& value)
       : elements(value.defined() ? &value.body() : nullptr), version(elements ? elements->storage->version : 0) {}
-  /// Where `value` stands in its node: an element of `inputs` (by its address), one of the outputs, or what one of the
-  /// edges leads to.
-  void find_place(const Tensor& value, std::span<const Tensor> inputs, std::span<const Tensor> outputs,
-                  std::span<const Ref<GradSlot>> edges);
+  /// Its place is known if it is an element of `inputs`, by its address.
+  SavedTensor(const Tensor& value, std::span<const Tensor> inputs) : SavedTensor(value) {
+    // Pointers into different arrays have no difference.
+    const auto bytes = reinterpret_cast<std::uintptr_t>(&value) - reinterpret_cast<std::uintptr_t>(inputs.data());
+    if (bytes < inputs.size_bytes()) place = ~static_cast<std::int32_t>(bytes / sizeof(Tensor));
+  }
+  /// Where `value`, which is defined, stands in its node otherwise: one of the outputs, or what one of the edges leads
+  /// to.
+  void find_place(const Tensor& value, std::span<const Tensor> outputs, std::span<const Ref<GradSlot>> edges);
 
   bool is_output() const noexcept { return place >= 0; }
   bool is_input() const noexcept { return place < 0 && place != kElsewhere; }
@@ -84,7 +89,7 @@ struct SavedTensor {
 
 /// What one run of Node::backward reads and writes.
 struct GradFlow {
-  std::span<Tensor> grad_out;     // one an output; undefined where no gradient arrived
+  std::span<Tensor> grad_out;     // one an output; undefined where no gradient arrived. Who reads it last may take it
   std::span<Tensor> grad_in;      // one an input; left undefined means zero
   std::span<Tensor* const> sums;  // where this pass sums that input's gradient; null if it is not wanted
   bool last = false;              // whether the node is freed afterwards
@@ -120,8 +125,9 @@ class Saved {
     Tensor& sum = *flow_.sums[input];
     return sum.defined() ? take_defined_sum(sum, like) : Tensor();
   }
-  /// For a gradient function of one input: the gradient g that came in, if it may be overwritten and returned, since
-  /// nobody else sees it and the functions of the inputs before, which run later, need not read it. Else undefined.
+  /// For the gradient functions of record(): the gradient g that came in, if it may be overwritten and returned as that
+  /// of `input`, since nobody else sees it and the functions of the inputs before, which run later, need not read it.
+  /// Else undefined. Who takes it has it alone: g itself is undefined from then on.
   Tensor take_grad(const Tensor& g, std::size_t input) const {
     if (&g != flow_.grad_out.data() || GradMode::enabled() || !detail::sole_owner(g)) return {};
     for (std::size_t i = 0; i < input; ++i)
@@ -179,7 +185,8 @@ class Node : public RefCounted {
         sequence_(detail::clock_of_thread = std::max(detail::clock_of_thread, after) + 1),
         slot_(outputs.empty() ? detail::GradSlot() : detail::GradSlot(outputs[0])) {}
   virtual void release_saved() noexcept = 0;
-  /// For AnomalyMode; the last thing a constructor does, so that nothing of the node has to be kept for an exception.
+  /// For AnomalyMode; every constructor ends with it. Called at the begin, by this class, it would have all that is yet
+  /// to be constructed lie in memory, in case that it raises.
   void note_where_if_watched() {
     if (AnomalyMode::enabled()) [[unlikely]]
       note_where();

@@ -22,8 +22,16 @@
 /// zero.
 namespace unroll {
 
-/// The gradient function of an input whose gradient is the output's.
-inline constexpr auto unchanged = [](const Tensor& g) { return g; };
+/// The gradient function of an input whose gradient is the output's. The first input, whose function runs last, gets
+/// not a copy of the handle but the handle itself.
+struct Unchanged {
+  Tensor operator()(const Tensor& g) const { return g; }
+};
+inline constexpr Unchanged unchanged;
+
+/// Gradients of a whole op: g[j] is that of output j (undefined where none arrived), dx[i] is to become that of input i
+/// if s.needs(i).
+using Gradients = std::span<const Tensor>;
 
 namespace detail {
 /// A gradient function that needs the incoming gradient only.
@@ -68,7 +76,7 @@ class OpNode final : public Node {
     if (known) result.place = 0;
     for (std::size_t i = 0; i < N && !known; ++i)
       if ((known = &value == inputs[i].tensor)) result.place = ~static_cast<std::int32_t>(i);
-    if (!known && value.defined()) result.find_place(value, {}, std::span(&y, 1), edges_);
+    if (!known && value.defined()) result.find_place(value, std::span(&y, 1), edges_);
     return result;
   }
 
@@ -79,11 +87,10 @@ class OpNode final : public Node {
   template <std::size_t I>
   [[gnu::always_inline]] void run_one(const GradFlow& flow, const Saved& saved) {
     if (flow.sums[I] == nullptr) return;
-    const auto& f = std::get<I>(gradients_);
-    if constexpr (I == 0 && std::is_same_v<decltype(f), decltype((unchanged))>)
-      flow.grad_in[I] = std::move(flow.grad_out[0]);  // of the first input, which comes last: nobody reads it any more
+    if constexpr (I == 0 && std::is_same_v<std::tuple_element_t<I, std::tuple<Gradients...>>, Unchanged>)
+      flow.grad_in[I] = std::move(flow.grad_out[0]);
     else
-      flow.grad_in[I] = call(f, flow.grad_out[0], saved);
+      flow.grad_in[I] = call(std::get<I>(gradients_), flow.grad_out[0], saved);
   }
   template <class F>
   static Tensor call(const F& f, const Tensor& g, const Saved& saved) {
@@ -112,17 +119,15 @@ class GroupNode final : public Node {
     saved_.reserve(saves.size());
     for (const Tensor& x : inputs) edges_.emplace_back(edge_of(x));
     for (const Tensor* x : saves) {
-      if (x->defined())
-        saved_.emplace_back(*x).find_place(*x, inputs, outputs, edges_);
-      else
-        saved_.emplace_back();
+      SavedTensor& saved = saved_.emplace_back(*x, inputs);
+      if (x->defined() && !saved.is_input()) saved.find_place(*x, outputs, edges_);
     }
     note_where_if_watched();
   }
   std::span<const Ref<GradSlot>> inputs() const noexcept override { return edges_; }
   void backward(const GradFlow& flow) override {
     alloc::Vector<Tensor> unpacked(saved_.size());
-    gradient_(flow.grad_out, Saved(*this, saved_, unpacked.data(), flow), flow.grad_in);
+    gradient_(Gradients(flow.grad_out), Saved(*this, saved_, unpacked.data(), flow), flow.grad_in);
   }
 
  private:
@@ -139,7 +144,7 @@ class GroupNode final : public Node {
   [[no_unique_address]] Gradient gradient_;
 };
 
-// By value: whatever this was told the address of, the op would have to read from memory ever after.
+// By value: if the op gave away the addresses of its list and of y, it would have to read both from memory ever after.
 template <std::size_t N>
 [[gnu::noinline, gnu::cold]] void check_forward_of(const char* name, std::array<Arg, N> inputs, Tensor y) {
   check_forward(name, inputs, std::span(&y, 1));
@@ -176,6 +181,7 @@ template <std::size_t N, std::size_t K, class... Gradients>
     detail::check_forward_of(name, std::to_array(inputs), y);
   if (!GradMode::enabled()) return std::move(y);
   const auto edges = detail::edges_of(inputs, std::make_index_sequence<N>());
+  // Not by the arrays' ==, which is a call of memcmp.
   if (std::apply([](auto*... edge) { return (!edge && ...); }, edges)) return std::move(y);
   auto node =
       Ref<Node>::adopt(new detail::OpNode<N, K, Gradients...>(name, inputs, edges, y, saves, std::move(gradients)...));
@@ -196,10 +202,6 @@ template <std::size_t N, std::convertible_to<Tensor> Y, detail::SavesNothing... 
                                             Gradients... gradients) {
   return record(name, inputs, std::forward<Y>(y), save(), std::move(gradients)...);
 }
-
-/// Gradients of a whole op: g[j] is that of output j (undefined where none arrived), dx[i] is to become that of input i
-/// if s.needs(i).
-using Gradients = std::span<const Tensor>;
 
 /// For ops whose inputs or outputs are many: one function (Gradients g, const Saved& s, std::span<Tensor> dx) for all
 /// gradients.

@@ -12,7 +12,7 @@ namespace unroll::alloc {
 constexpr std::size_t kAlignment = 64;  // a cache line, and the widest vector
 
 /// What a block is for, so that one look at the thread's state both hands it out and counts it.
-enum class Kind : std::size_t { Other, Tensor, Node };
+enum class Kind : std::size_t { Other, Tensor, Node };  // an index as it is
 
 /// A block of at least `bytes`, its contents undefined. Raises OutOfMemory.
 void* allocate(std::size_t bytes, Kind kind = Kind::Other);
@@ -37,6 +37,7 @@ Counters counters() noexcept;
 void forget_tensor() noexcept;
 
 /// Asked before every allocation; false makes it raise OutOfMemory. For tests of what happens then; none to begin with.
+/// To be set by one thread at a time.
 using Hook = bool (*)(std::size_t bytes) noexcept;
 void set_hook(Hook hook) noexcept;
 

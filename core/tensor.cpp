@@ -88,7 +88,8 @@ Ref<Storage> storage_in(void* block, std::size_t bytes, bool has_body) noexcept 
   const std::size_t bytes = static_cast<std::size_t>(numel) * size_of(dtype), block = kBodyAndHeader + bytes;
   if (block > kSmall) return new_dense_in_two(shape, strides, numel, dtype);
   void* memory = alloc::allocate(block, alloc::Kind::Tensor);
-  if (shape.size() > Shape::kInline || strides.size() > Shape::kInline) __builtin_unreachable();  // as it was before
+  // Both are of one rank, which was asked for above; for all the compiler knows, allocate() could have changed it.
+  if (shape.size() > Shape::kInline || strides.size() > Shape::kInline) __builtin_unreachable();
   auto* body = new (memory) Body(storage_in(memory, bytes, true), shape, strides, numel, dtype);
   body->in_storage = true;
   return body;
@@ -98,7 +99,7 @@ Ref<Storage> storage_in(void* block, std::size_t bytes, bool has_body) noexcept 
   return new_dense(shape, contiguous_strides(shape), numel, dtype);
 }
 
-Tensor handle(Body* body) noexcept { return Tensor(Ref<Body>::adopt(body)); }
+Tensor adopted(Body* body) noexcept { return Tensor(Ref<Body>::adopt(body)); }
 
 [[gnu::noinline]] void destroy_apart(Body* body) noexcept {
   body->~Body();
@@ -126,10 +127,10 @@ void destroy(Body* body) noexcept {
 
 Tensor new_tensor(Ref<Storage> storage, Shape&& shape, Strides&& strides, std::int64_t offset, DType dtype,
                   bool is_view) {
-  return handle(new_body(std::move(storage), std::move(shape), std::move(strides), offset, dtype, is_view));
+  return adopted(new_body(std::move(storage), std::move(shape), std::move(strides), offset, dtype, is_view));
 }
 
-Tensor new_tensor(const Elements& elements) { return handle(new_body(elements)); }
+Tensor new_tensor(const Elements& elements) { return adopted(new_body(elements)); }
 
 Body* new_body_like(const Elements& like, DType dtype) {
   // Contiguous is also what has no elements, however expanded.
@@ -189,7 +190,7 @@ Tensor new_handle_of(Elements& elements) noexcept {
 
 Tensor empty(Shape shape, DType dtype) {
   const std::int64_t n = numel(shape);  // first, as it checks the sizes
-  return detail::handle(detail::new_dense_of(shape, n, dtype));
+  return detail::adopted(detail::new_dense_of(shape, n, dtype));
 }
 
 Tensor full(Shape shape, double value, DType dtype) {

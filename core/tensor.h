@@ -104,10 +104,9 @@ Tensor new_tensor(Ref<Storage> storage, Shape&& shape, Strides&& strides, std::i
                   bool is_view);
 /// A tensor with the same elements, without history.
 Tensor new_tensor(const Elements& elements);
-/// Of undefined value, with the shape of another one, whose sizes have been checked. Made as a body, which comes in a
-/// register: a tensor would come through memory, where the op would then look for it again and again.
-Tensor new_like(const Elements& like, DType dtype);
-[[gnu::returns_nonnull]] Body* new_body_like(const Elements& like, DType dtype);
+/// The body of new_like, to be adopted. It comes in a register; a tensor would come through memory, where the op would
+/// then look for it again and again.
+[[nodiscard, gnu::returns_nonnull]] Body* new_body_like(const Elements& like, DType dtype);
 
 template <std::derived_from<RefCounted> T>
 void retain(T* counted) noexcept {
@@ -255,6 +254,7 @@ class Tensor {
 };
 
 namespace detail {
+/// Of undefined value, with the shape of another one, whose sizes have been checked.
 inline Tensor new_like(const Elements& like, DType dtype) {
   return Tensor(Ref<Body>::adopt(new_body_like(like, dtype)));
 }

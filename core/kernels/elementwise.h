@@ -185,7 +185,9 @@ Tensor zip(const char* op, const Tensor& a, const Tensor& b, F f) {
   const bool in_step = left.dtype == right.dtype && left.contiguous && right.contiguous && left.shape == right.shape;
   if (!in_step) [[unlikely]] {
     Tensor y = zip_broadcast<kind>(op, a, b, f);
-    return Tensor(std::move(y));  // made elsewhere, so that the address of what is returned is told to nobody
+    // A tensor of its own: zip_broadcast is told where its result is to lie, and if that were the op's y, the op would
+    // read y from memory from then on.
+    return Tensor(std::move(y));
   }
   return dispatch_zip<kind>(op, left.dtype, [&]<class T>() {
     using R = Zipped<kind, T>;

@@ -255,6 +255,26 @@ TEST_CASE("backward: a gradient is overwritten only where nobody sees it") {
   }
 }
 
+TEST_CASE("backward: a gradient that is handed on is overwritten only where nobody sees it") {
+  Tensor x = leaf({0.5, -1}), t = tanh(x), handed = t + 1, twice = handed + handed, y = tanh(twice);
+  t.retain_grad(), handed.retain_grad();
+  Tensor seen;
+  HookHandle handle = twice.register_hook([&](const Tensor& g) { seen = g; });
+  const Tensor given = tensor({1.0, 2.0}, DType::Float64);
+  auto slope = [](const Tensor& s) { return 1 - s * s; };
+  NoGrad guard;
+  const Tensor at_twice = given * slope(y), at_handed = at_twice * 2, at_x = at_handed * slope(t);
+  for (bool retain : {true, true, false}) {
+    x.set_grad({}), t.set_grad({}), handed.set_grad({});
+    y.backward({.gradient = given, .retain_graph = retain});
+    CHECK(of(given) == Values{1, 2});
+    CHECK(near(seen, of(at_twice)));
+    CHECK(near(handed.grad(), of(at_handed)));
+    CHECK(near(t.grad(), of(at_handed)));
+    CHECK(near(x.grad(), of(at_x)));
+  }
+}
+
 TEST_CASE("backward: ops that were met early and ones that were met late run in order") {
   // Inputs by rising, by falling and by mixed numbers; the last op reads all of them.
   for (const std::vector<std::size_t>& order :

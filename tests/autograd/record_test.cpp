@@ -128,6 +128,60 @@ TEST_CASE("Saved tells what is needed; undefined inputs and saves are allowed") 
   CHECK(of(a.grad()) == Values{2});
 }
 
+TEST_CASE("one gradient for several inputs, one tensor among them twice") {
+  const Tensor x = leaf({1, 2}), z = leaf({3, 4}), given = tensor({1.0, 2.0}, DType::Float64);
+  const Tensor y = record("op", {x, z, x}, x.detach() * 2 + z.detach(), unchanged, unchanged, unchanged);
+  for (bool retain : {true, false}) {
+    x.set_grad({}), z.set_grad({});
+    y.backward({.gradient = given, .retain_graph = retain});
+    CHECK(of(x.grad()) == Values{2, 4});
+    CHECK(of(z.grad()) == Values{1, 2});
+    CHECK(of(given) == Values{1, 2});
+  }
+}
+
+TEST_CASE("record saves what is no tensor, an input that needs no gradient, and neither input nor output") {
+  const Tensor x = leaf({3}), constant = tensor({5.0}, DType::Float64), elsewhere = leaf({7}), none;
+  const Tensor y = record(
+      "op", {x, constant, none}, x.detach() * 35, save(none, constant, elsewhere),
+      [](const Tensor& g, const Saved& s) {
+        CHECK_FALSE(s[0].defined());
+        CHECK_FALSE(s[1].requires_grad());
+        return g * s[1] * s[2];
+      },
+      [](const Tensor& g, const Saved&) { return g; }, [](const Tensor& g, const Saved&) { return g; });
+  const Tensor slope = grad({y}, {x}, {.create_graph = true}).at(0);
+  CHECK(of(slope.detach()) == Values{35});
+  CHECK(of(grad({slope}, {elsewhere}).at(0)) == Values{5});  // its history was kept
+}
+
+TEST_CASE("Saved::take_grad gives away what came in, once nobody else reads it") {
+  const Tensor x = leaf({1}), z = leaf({2}), factor = tensor({2.0}, DType::Float64);
+  std::vector<bool> taken;
+  const auto take = [&](std::size_t input) {
+    return [&taken, input](const Tensor& g, const Saved& s) {
+      const Tensor copy = g.clone();
+      taken.push_back(s.take_grad(copy, input).defined());
+      const Tensor own = s.take_grad(g, input);
+      taken.push_back(own.defined());
+      CHECK(g.defined() == !own.defined());
+      return copy;
+    };
+  };
+  const auto run = [&](const Tensor& a, const Tensor& b, bool create_graph) {
+    taken.clear();
+    const Tensor y = record("op", {a, b}, x.detach() + z.detach(), save(), take(0), take(1));
+    std::vector<Tensor> to;
+    for (const Tensor& t : {a, b})
+      if (t.requires_grad()) to.push_back(t);
+    grad({y * factor}, to, {.create_graph = create_graph});
+    return taken;
+  };
+  CHECK(run(x, z, false) == std::vector{false, false, false, true});  // the second input's function comes first
+  CHECK(run(x.detach(), z, false) == std::vector{false, true});
+  CHECK(run(x, z, true) == std::vector{false, false, false, false});
+}
+
 TEST_CASE("an own output that was read under NoGrad has its history when it is read again") {
   const Tensor x = leaf({0.5});
   const Tensor y = exp(x.detach());

@@ -91,6 +91,23 @@ TEST_CASE("alloc: a freed block serves the next of its size; trim gives back all
   CHECK(alloc::counters().system_calls == calls);
 }
 
+TEST_CASE("alloc: the hook is asked for blocks that lie ready, too, as long as there is one") {
+  static int asked = 0;
+  for (std::size_t bytes : std::vector<std::size_t>{64, 100000}) {
+    CAPTURE(bytes);
+    alloc::deallocate(alloc::allocate(bytes), bytes);
+    asked = 0;
+    alloc::set_hook([](std::size_t) noexcept { return ++asked < 2; });
+    void* block = alloc::allocate(bytes);
+    CHECK(asked == 1);
+    CHECK_THROWS_AS(alloc::allocate(bytes), OutOfMemory);
+    alloc::set_hook(nullptr);
+    alloc::deallocate(block, bytes);
+    alloc::deallocate(alloc::allocate(bytes), bytes);
+    CHECK(asked == 2);
+  }
+}
+
 TEST_CASE("alloc: a thread that has given back more than it may keep goes on as fast as before") {
   // Millions of blocks at once, then one at a time: the lists of the first must not be walked for each of the second.
   std::vector<void*> many;
