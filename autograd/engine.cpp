@@ -28,6 +28,7 @@ void add_in_place(const Tensor& sum, const Tensor& more) {
                  [&]<class T>() { kernels::update<T>(sum, more, [](T a, T b) { return a + b; }); });
 }
 
+// A call, since most gradients are the first to arrive.
 [[gnu::noinline]] void add_to_sum(Tensor& sum, const Tensor& more) {
   if (!GradMode::enabled() && sole_owner(sum))
     add_in_place(sum, more);

@@ -69,8 +69,7 @@ struct SavedTensor {
   std::int32_t place = kElsewhere;
   static constexpr std::int32_t kElsewhere = std::numeric_limits<std::int32_t>::min();
 
-  SavedTensor() noexcept = default;
-  /// Its place is not known yet.
+  /// Its place is not known yet. Undefined ones have none.
   explicit SavedTensor(const Tensor& value)
       : elements(value.defined() ? &value.body() : nullptr), version(elements ? elements->storage->version : 0) {}
   /// Its place is known if it is an element of `inputs`, by its address.

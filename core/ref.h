@@ -26,14 +26,18 @@ inline std::int32_t add_to(std::atomic<std::int32_t>& count, std::int32_t change
   count.store(before + change, std::memory_order_relaxed);
   return before;
 }
+/// Gives up one; true when it was the last. Who holds the only one needs no locked instruction: nobody is left to take
+/// another.
+inline bool drop(std::atomic<std::int32_t>& count) noexcept {
+  return count.load(std::memory_order_acquire) == 1 || add_to(count, -1) == 1;
+}
 }  // namespace detail
 
 /// The count inside an object that Ref points to. Atomic, because threads share parameters.
 struct RefCounted {
   std::atomic<std::int32_t> refs{1};
-  /// Gives up one count; true when it was the last. Who holds the only one needs no locked instruction: nobody is left
-  /// to take another.
-  bool drop() noexcept { return refs.load(std::memory_order_acquire) == 1 || detail::add_to(refs, -1) == 1; }
+  /// Gives up one count; true when it was the last.
+  bool drop() noexcept { return detail::drop(refs); }
 };
 
 /// An intrusive pointer. `retain(T*)` and `release(T*)` are found by name next to T, which may be incomplete here.

@@ -99,8 +99,6 @@ Ref<Storage> storage_in(void* block, std::size_t bytes, bool has_body) noexcept 
   return new_dense(shape, contiguous_strides(shape), numel, dtype);
 }
 
-Tensor adopted(Body* body) noexcept { return Tensor(Ref<Body>::adopt(body)); }
-
 [[gnu::noinline]] void destroy_apart(Body* body) noexcept {
   body->~Body();
   alloc::deallocate(body, sizeof(Body), alloc::Kind::Tensor);
@@ -147,9 +145,7 @@ Ref<Storage> replace_storage(Body& body, Ref<Storage> storage) noexcept {
 }
 
 void release(Elements* elements) noexcept {
-  // Who has the only hold needs no locked instruction: without another one there is no handle either.
-  if (elements->holds.load(std::memory_order_acquire) == 1 || add_to(elements->holds, -1) == 1)
-    destroy(static_cast<Body*>(elements));
+  if (drop(elements->holds)) destroy(static_cast<Body*>(elements));  // handles have a hold: there is none left either
 }
 
 namespace {
@@ -174,7 +170,7 @@ Tensor handle_of(Elements& elements) noexcept {
   std::int32_t refs = body.refs.load(std::memory_order_relaxed);
   if (refs > 0 && single_threaded()) return Tensor(Ref<Body>(&body));
   while (refs > 0 && !body.refs.compare_exchange_weak(refs, refs + 1, std::memory_order_acquire)) {}
-  return refs > 0 ? Tensor(Ref<Body>::adopt(&body)) : Tensor();
+  return refs > 0 ? adopted(&body) : Tensor();
 }
 
 Tensor new_handle_of(Elements& elements) noexcept {
@@ -184,7 +180,7 @@ Tensor new_handle_of(Elements& elements) noexcept {
   body.refs.store(1, std::memory_order_relaxed);
   body.rewrites.store(0, std::memory_order_relaxed);
   body.is_piece = body.is_hidden = false;
-  return Tensor(Ref<Body>::adopt(&body));
+  return adopted(&body);
 }
 }  // namespace detail
 

@@ -254,10 +254,10 @@ class Tensor {
 };
 
 namespace detail {
+/// The handle that takes over the count a body was made with.
+inline Tensor adopted(Body* body) noexcept { return Tensor(Ref<Body>::adopt(body)); }
 /// Of undefined value, with the shape of another one, whose sizes have been checked.
-inline Tensor new_like(const Elements& like, DType dtype) {
-  return Tensor(Ref<Body>::adopt(new_body_like(like, dtype)));
-}
+inline Tensor new_like(const Elements& like, DType dtype) { return adopted(new_body_like(like, dtype)); }
 }  // namespace detail
 
 /// A few tensors as an argument: `cat({a, b}, 1)`, a vector or a span. Refers to its source, so only ever a parameter.
