@@ -20,6 +20,10 @@ namespace unroll::kernels::HWY_NAMESPACE {
 constexpr std::int64_t kPanel = 4;
 constexpr std::int64_t kRows = HWY_TARGET == HWY_SCALAR ? 1 : HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM ? 6 : 3;
 
+// Of many rows, as many are taken at a time: enough for whole tiles, and so few that what one product leaves is in the
+// second cache for the next.
+constexpr std::int64_t kBlock = 16 * kRows;
+
 /// A, read where it lies: element (m, k) at data[m · row + k · step]. With more than one segment, k runs through
 /// `length` elements of each: segment s begins at data[s · next], and K = segments · length.
 template <class T>
@@ -192,14 +196,13 @@ HWY_INLINE bool is_split(std::int64_t k_all, std::int64_t vectors, std::int64_t 
 }
 
 /// panel_product of more rows than a tile has, or of pieces of A's columns.
-template <class D, class T = hn::TFromD<D>, class Done>
+template <class D, class T = hn::TFromD<D>>
 HWY_NOINLINE void tiled_product(D d, const Left<T>& a, std::int64_t m0, std::int64_t m1, const T* panel,
-                                std::int64_t vectors, const Into<T>& c, const Done& done) {
+                                std::int64_t vectors, const Into<T>& c) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t k_all = a.segments * a.length;
   auto piece = [&](const Left<T>& part, std::int64_t k, const Into<T>& to) {
     const std::int64_t deep_here = part.segments * part.length;
-    const bool last = k + deep_here == k_all;
     // What comes next lies behind: the next piece, or the next panel. The first tiles fetch a vector's width of it
     // each.
     const T* here = panel + k * vectors * lanes;
@@ -207,7 +210,6 @@ HWY_NOINLINE void tiled_product(D d, const Left<T>& a, std::int64_t m0, std::int
     for_row_blocks(m0, m1, [&](std::int64_t m, std::int64_t count) {
       const T* ahead = fetched < vectors ? here + (vectors + fetched++) * deep_here * lanes : here;
       tile_of(d, count, vectors, part, m, here, to, ahead);
-      if (last) done(m, count);
     });
   };
   if (!is_split<T>(k_all, vectors, lanes)) return piece(a, 0, c);
@@ -222,29 +224,20 @@ HWY_NOINLINE void tiled_product(D d, const Left<T>& a, std::int64_t m0, std::int
     }
 }
 
-/// Rows [m0, m1) of C (…, vectors) = begin + A·panel, the panel as deep as A and `vectors` wide. Calls done(first,
-/// count) for each block of rows that is complete.
+/// Rows [m0, m1) of C (…, vectors) = begin + A·panel, the panel as deep as A and `vectors` wide.
 ///
 /// Few rows are one tile, and of a small net all that a step computes: on the way there, nothing else is done.
-template <class D, class T = hn::TFromD<D>, class Done>
+template <class D, class T = hn::TFromD<D>>
 HWY_INLINE void panel_product(D d, const Left<T>& a, std::int64_t m0, std::int64_t m1, const T* panel,
-                              std::int64_t vectors, const Into<T>& c, const Done& done) {
+                              std::int64_t vectors, const Into<T>& c) {
   if (m0 >= m1) return;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t k_all = a.segments * a.length;
   // Where an element is several sums, pieces of K would show, so there are as many for one row as for many.
   const bool pieces_show = sums_of(static_cast<std::size_t>(vectors)) > 1;
   if (m1 - m0 > kRows || (pieces_show && is_split<T>(k_all, vectors, lanes)))
-    return tiled_product(d, a, m0, m1, panel, vectors, c, done);
+    return tiled_product(d, a, m0, m1, panel, vectors, c);
   tile_of(d, m1 - m0, vectors, a, m0, panel, c, panel + k_all * vectors * lanes);
-  done(m0, m1 - m0);
-}
-
-/// The same where nobody waits for a block.
-template <class D, class T = hn::TFromD<D>>
-void panel_product(D d, const Left<T>& a, std::int64_t m0, std::int64_t m1, const T* panel, std::int64_t vectors,
-                   const Into<T>& c) {
-  panel_product(d, a, m0, m1, panel, vectors, c, [](std::int64_t, std::int64_t) {});
 }
 
 /// Where row k of a matrix begins; null for a row of zeros.
@@ -270,7 +263,8 @@ HWY_INLINE void pack_rows(D d, const Rows& row, std::int64_t k0, std::int64_t k1
 }
 
 /// panel[k · step + lane] = row(lane)[k] for k < depth: one vector of a panel from the rows of W when B = Wᵀ. `count`
-/// of the lanes have a row, the others are 0.
+/// of the lanes have a row, the others are 0. A line of each row at a time, so that lines of the panel are whole before
+/// the first cache lets them go.
 template <class D, class T = hn::TFromD<D>>
 HWY_INLINE void pack_transposed(D d, const T* w, std::int64_t row, std::int64_t count, std::int64_t depth,
                                 T* HWY_RESTRICT panel, std::int64_t step) {
@@ -278,35 +272,39 @@ HWY_INLINE void pack_transposed(D d, const T* w, std::int64_t row, std::int64_t 
   count = std::min(count, lanes);
   if (count < lanes)
     for (std::int64_t k = 0; k < depth; ++k) hn::StoreU(hn::Zero(d), d, panel + k * step);
-  std::int64_t lane = 0;
+  constexpr std::int64_t kLine = 64 / sizeof(T);
+  for (std::int64_t first = 0; first < depth; first += kLine) {
+    const std::int64_t end = std::min(depth, first + kLine);
+    std::int64_t lane = 0;
 #if HWY_TARGET != HWY_SCALAR
-  constexpr std::int64_t kBlock = 16 / sizeof(T);
-  const hn::FixedTag<T, 16 / sizeof(T)> d4;
-  for (; lane + kBlock <= count; lane += kBlock) {  // squares of 4 x 4, or 2 x 2, in registers
-    const T* from = w + lane * row;
-    T* to = panel + lane;
-    std::int64_t k = 0;
-    for (; k + kBlock <= depth; k += kBlock) {
-      const auto r0 = hn::LoadU(d4, from + k), r1 = hn::LoadU(d4, from + row + k);
-      const auto low = hn::InterleaveLower(d4, r0, r1), high = hn::InterleaveUpper(d4, r0, r1);
-      if constexpr (kBlock == 4) {
-        const auto r2 = hn::LoadU(d4, from + 2 * row + k), r3 = hn::LoadU(d4, from + 3 * row + k);
-        const auto low2 = hn::InterleaveLower(d4, r2, r3), high2 = hn::InterleaveUpper(d4, r2, r3);
-        hn::StoreU(hn::ConcatLowerLower(d4, low2, low), d4, to + k * step);
-        hn::StoreU(hn::ConcatUpperUpper(d4, low2, low), d4, to + (k + 1) * step);
-        hn::StoreU(hn::ConcatLowerLower(d4, high2, high), d4, to + (k + 2) * step);
-        hn::StoreU(hn::ConcatUpperUpper(d4, high2, high), d4, to + (k + 3) * step);
-      } else {
-        hn::StoreU(low, d4, to + k * step);
-        hn::StoreU(high, d4, to + (k + 1) * step);
+    constexpr std::int64_t kSide = 16 / sizeof(T);
+    const hn::FixedTag<T, 16 / sizeof(T)> square;
+    for (; lane + kSide <= count; lane += kSide) {  // squares of 4 x 4, or 2 x 2, in registers
+      const T* from = w + lane * row;
+      T* to = panel + lane;
+      std::int64_t k = first;
+      for (; k + kSide <= end; k += kSide) {
+        const auto r0 = hn::LoadU(square, from + k), r1 = hn::LoadU(square, from + row + k);
+        const auto low = hn::InterleaveLower(square, r0, r1), high = hn::InterleaveUpper(square, r0, r1);
+        if constexpr (kSide == 4) {
+          const auto r2 = hn::LoadU(square, from + 2 * row + k), r3 = hn::LoadU(square, from + 3 * row + k);
+          const auto low2 = hn::InterleaveLower(square, r2, r3), high2 = hn::InterleaveUpper(square, r2, r3);
+          hn::StoreU(hn::ConcatLowerLower(square, low2, low), square, to + k * step);
+          hn::StoreU(hn::ConcatUpperUpper(square, low2, low), square, to + (k + 1) * step);
+          hn::StoreU(hn::ConcatLowerLower(square, high2, high), square, to + (k + 2) * step);
+          hn::StoreU(hn::ConcatUpperUpper(square, high2, high), square, to + (k + 3) * step);
+        } else {
+          hn::StoreU(low, square, to + k * step);
+          hn::StoreU(high, square, to + (k + 1) * step);
+        }
       }
+      for (; k < end; ++k)
+        for (std::int64_t i = 0; i < kSide; ++i) to[k * step + i] = from[i * row + k];
     }
-    for (; k < depth; ++k)
-      for (std::int64_t i = 0; i < kBlock; ++i) to[k * step + i] = from[i * row + k];
-  }
 #endif
-  for (; lane < count; ++lane)
-    for (std::int64_t k = 0; k < depth; ++k) panel[k * step + lane] = w[lane * row + k];
+    for (; lane < count; ++lane)
+      for (std::int64_t k = first; k < end; ++k) panel[k * step + lane] = w[lane * row + k];
+  }
 }
 
 }  // namespace unroll::kernels::HWY_NAMESPACE

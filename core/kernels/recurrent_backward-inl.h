@@ -264,7 +264,6 @@ class Backward {
 
   // dx = dG_x W_ih in rows [first, last)
   void input(std::int64_t first, std::int64_t last) const {
-    constexpr std::int64_t kBlock = 16 * kRows;  // rows whose gates stay in the second cache
     const std::int64_t rows = last - first, panels = (vectors(s_.input) + kPanel - 1) / kPanel;
     const Left<T> a{grads_ + L::x_slab * slab_, gate_row_, 1, s_.hidden, L::gates, slab_};
     parallel(plan_.all_parts, [&](std::int64_t part) {

@@ -28,8 +28,10 @@ class Forward {
 
   void run() {
     pack();
-    const std::int64_t per_chunk = std::max<std::int64_t>(
-        1, caches().l2 / 2 * plan_.parts / (steps_.batch * gate_row_ * static_cast<std::int64_t>(sizeof(T)) + 1));
+    const std::int64_t row_bytes = gate_row_ * static_cast<std::int64_t>(sizeof(T));
+    std::int64_t rows = caches().l2 / 2 * plan_.parts / std::max<std::int64_t>(1, row_bytes);
+    if (plan_.parts == 1) rows = std::min(rows, kBlock);  // threads would wait for each other more often
+    const std::int64_t per_chunk = std::max<std::int64_t>(1, rows / std::max<std::int64_t>(1, steps_.batch));
     const bool keep = L::keeps_gates && out_.gates != nullptr;
     if (!keep) chunk_ = Scratch<T>(std::min(per_chunk, steps_.steps) * steps_.batch * gate_row_);
     for (std::int64_t k = 0; k < steps_.steps; k += per_chunk) {
@@ -58,17 +60,15 @@ class Forward {
     parallel(plan_.all_parts, [&](std::int64_t i) {
       FlushDenormals flush;
       const std::int64_t begin = all * i / plan_.all_parts, end = all * (i + 1) / plan_.all_parts;
-      project(begin, end);
       for_states_before([&](std::int64_t first, std::int64_t last, const T* states, std::int64_t row) {
-        first = std::max(first, begin), last = std::min(last, end);
-        if (first >= last) return;
-        const Left<T> a{states, row, 1, s_.output()};
-        for (std::int64_t u = 0; u < groups_; ++u) {
-          auto gates = [&](std::int64_t n, std::int64_t count) { activate_rows(n, n + count, u * lanes_); };
-          if (states == nullptr)
-            gates(first, last - first);
-          else
-            product_with_h(a, first, last, u, gates_, gates);
+        last = std::min(last, end);
+        for (std::int64_t r = std::max(first, begin); r < last; r += kBlock) {
+          const std::int64_t r_end = std::min(last, r + kBlock);
+          project(r, r_end);
+          for (std::int64_t u = 0; u < groups_; ++u) {
+            if (states != nullptr) product_with_h(Left<T>{states, row, 1, s_.output()}, r, r_end, u, gates_);
+            activate_rows(r, r_end, u * lanes_);
+          }
         }
       });
     });
@@ -157,11 +157,9 @@ class Forward {
   }
 
   // Adds to the sums of rows [n0, n1) and of group u what h brings.
-  template <class Done>
-  void product_with_h(const Left<T>& h, std::int64_t n0, std::int64_t n1, std::int64_t u, T* gates,
-                      const Done& done) const {
+  void product_with_h(const Left<T>& h, std::int64_t n0, std::int64_t n1, std::int64_t u, T* gates) const {
     panel_product(D(), h, n0, n1, hh_.data() + u * kUnits * L::gates * lanes_ * s_.output(), group_vectors(u),
-                  Into<T>{gates + L::h_slab * slab_ + u * kUnits * lanes_, gate_row_, group_stride(), true}, done);
+                  Into<T>{gates + L::h_slab * slab_ + u * kUnits * lanes_, gate_row_, group_stride(), true});
   }
 
   // Calls f(first, last, states, row) for all rows, with those together whose states lie together: rows [first, last)
@@ -271,11 +269,8 @@ class Forward {
     const Left<T> a{before(k), h_row_, 1, s_.output()};
     const bool from_zero = in_.h0 == nullptr && steps_.continued(k) == 0;
     there_and_back(k, u0, u1, [&](std::int64_t u) {
-      auto cell = [&](std::int64_t n, std::int64_t count) { cells(k, row, n, n + count, u); };
-      if (from_zero)
-        cell(n0, n1 - n0);
-      else
-        product_with_h(a, n0, n1, u, gates, cell);
+      if (!from_zero) product_with_h(a, n0, n1, u, gates);
+      cells(k, row, n0, n1, u);
     });
   }
 
@@ -317,12 +312,10 @@ class Forward {
     const Left<T> a{unprojected(row, 0), slab_, 1, s_.hidden};
     for (std::int64_t p = p0; p < p1; ++p) {
       const std::int64_t at = p * kPanel * lanes_, width = std::min(kPanel, out_vectors_ - p * kPanel);
-      panel_product(D(), a, n0, n1, hr_.data() + at * s_.hidden, width, Into<T>{after(k) + at, h_row_, lanes_},
-                    [&](std::int64_t first, std::int64_t count) {
-                      for (std::int64_t n = first; n < first + count; ++n)
-                        std::copy_n(after(k) + n * h_row_ + at, std::min(width * lanes_, s_.projected - at),
-                                    out_.y + (row + n) * out_.y_row + at);
-                    });
+      panel_product(D(), a, n0, n1, hr_.data() + at * s_.hidden, width, Into<T>{after(k) + at, h_row_, lanes_});
+      for (std::int64_t n = n0; n < n1; ++n)
+        std::copy_n(after(k) + n * h_row_ + at, std::min(width * lanes_, s_.projected - at),
+                    out_.y + (row + n) * out_.y_row + at);
     }
   }
 
