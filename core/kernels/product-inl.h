@@ -20,9 +20,9 @@ namespace unroll::kernels::HWY_NAMESPACE {
 constexpr std::int64_t kPanel = 4;
 constexpr std::int64_t kRows = HWY_TARGET == HWY_SCALAR ? 1 : HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM ? 6 : 3;
 
-// Of many rows, as many are taken at a time: enough for whole tiles, and so few that what one product leaves is in the
-// second cache for the next.
-constexpr std::int64_t kBlock = 16 * kRows;
+// Of many rows, as many are taken at a time where something else follows on the product: enough for whole tiles, and so
+// few that they are still near.
+constexpr std::int64_t kRowsAtOnce = 16 * kRows;
 
 /// A, read where it lies: element (m, k) at data[m · row + k · step]. With more than one segment, k runs through
 /// `length` elements of each: segment s begins at data[s · next], and K = segments · length.
@@ -263,8 +263,8 @@ HWY_INLINE void pack_rows(D d, const Rows& row, std::int64_t k0, std::int64_t k1
 }
 
 /// panel[k · step + lane] = row(lane)[k] for k < depth: one vector of a panel from the rows of W when B = Wᵀ. `count`
-/// of the lanes have a row, the others are 0. A line of each row at a time, so that lines of the panel are whole before
-/// the first cache lets them go.
+/// of the lanes have a row, the others are 0. A line of each row at a time: a line of the panel is written
+/// in parts, and is not to leave the first cache in between.
 template <class D, class T = hn::TFromD<D>>
 HWY_INLINE void pack_transposed(D d, const T* w, std::int64_t row, std::int64_t count, std::int64_t depth,
                                 T* HWY_RESTRICT panel, std::int64_t step) {

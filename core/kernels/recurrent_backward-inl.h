@@ -269,10 +269,10 @@ class Backward {
     parallel(plan_.all_parts, [&](std::int64_t part) {
       FlushDenormals flush;
       const std::int64_t end = first + rows * (part + 1) / plan_.all_parts;
-      for (std::int64_t r = first + rows * part / plan_.all_parts; r < end; r += kBlock)
+      for (std::int64_t r = first + rows * part / plan_.all_parts; r < end; r += kRowsAtOnce)
         for (std::int64_t p = 0; p < panels; ++p) {
           const std::int64_t at = p * kPanel * lanes_, wide = width(s_.input, p);
-          panel_product(D(), a, r, std::min(end, r + kBlock), ih_.data() + at * L::gates * s_.hidden, wide,
+          panel_product(D(), a, r, std::min(end, r + kRowsAtOnce), ih_.data() + at * L::gates * s_.hidden, wide,
                         Into<T>{.data = dx_.x + at,
                                 .row = s_.input,
                                 .vector = lanes_,

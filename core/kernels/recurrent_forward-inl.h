@@ -28,10 +28,7 @@ class Forward {
 
   void run() {
     pack();
-    const std::int64_t row_bytes = gate_row_ * static_cast<std::int64_t>(sizeof(T));
-    std::int64_t rows = caches().l2 / 2 * plan_.parts / std::max<std::int64_t>(1, row_bytes);
-    if (plan_.parts == 1) rows = std::min(rows, kBlock);  // threads would wait for each other more often
-    const std::int64_t per_chunk = std::max<std::int64_t>(1, rows / std::max<std::int64_t>(1, steps_.batch));
+    const std::int64_t per_chunk = steps_ahead();
     const bool keep = L::keeps_gates && out_.gates != nullptr;
     if (!keep) chunk_ = Scratch<T>(std::min(per_chunk, steps_.steps) * steps_.batch * gate_row_);
     for (std::int64_t k = 0; k < steps_.steps; k += per_chunk) {
@@ -60,21 +57,30 @@ class Forward {
     parallel(plan_.all_parts, [&](std::int64_t i) {
       FlushDenormals flush;
       const std::int64_t begin = all * i / plan_.all_parts, end = all * (i + 1) / plan_.all_parts;
+      project(begin, end);
       for_states_before([&](std::int64_t first, std::int64_t last, const T* states, std::int64_t row) {
-        last = std::min(last, end);
-        for (std::int64_t r = std::max(first, begin); r < last; r += kBlock) {
-          const std::int64_t r_end = std::min(last, r + kBlock);
-          project(r, r_end);
-          for (std::int64_t u = 0; u < groups_; ++u) {
+        first = std::max(first, begin), last = std::min(last, end);
+        for (std::int64_t u = 0; u < groups_; ++u)
+          for (std::int64_t r = first; r < last; r += kRowsAtOnce) {
+            const std::int64_t r_end = std::min(last, r + kRowsAtOnce);
             if (states != nullptr) product_with_h(Left<T>{states, row, 1, s_.output()}, r, r_end, u, gates_);
             activate_rows(r, r_end, u * lanes_);
           }
-        }
       });
     });
   }
 
  private:
+  // How many steps x's product goes ahead of the others: far enough for whole tiles, not so far that its sums have left
+  // the second caches. Threads meet each time, so that they go as far as that allows.
+  std::int64_t steps_ahead() const {
+    const std::int64_t row_bytes = std::max<std::int64_t>(1, gate_row_ * static_cast<std::int64_t>(sizeof(T)));
+    const std::int64_t reach = caches().l2 / 2 * plan_.parts / row_bytes;
+    const std::int64_t rows = std::max<std::int64_t>(1, plan_.all_parts == 1 ? std::min(reach, kRowsAtOnce) : reach);
+    const std::int64_t chunks = std::max<std::int64_t>(1, (steps_.all() + rows - 1) / rows);
+    return std::max<std::int64_t>(1, (steps_.steps + chunks - 1) / chunks);
+  }
+
   // -- Panels: of G > 1 gates, all of one vector of units; else four vectors of units.
   static constexpr std::int64_t kUnits = L::gates > 1 ? 1 : kPanel;
   std::int64_t group_width(std::int64_t u) const { return std::min(kUnits, unit_vectors_ - u * kUnits); }
@@ -269,8 +275,11 @@ class Forward {
     const Left<T> a{before(k), h_row_, 1, s_.output()};
     const bool from_zero = in_.h0 == nullptr && steps_.continued(k) == 0;
     there_and_back(k, u0, u1, [&](std::int64_t u) {
-      if (!from_zero) product_with_h(a, n0, n1, u, gates);
-      cells(k, row, n0, n1, u);
+      for (std::int64_t n = n0; n < n1; n += kRowsAtOnce) {
+        const std::int64_t end = std::min(n1, n + kRowsAtOnce);
+        if (!from_zero) product_with_h(a, n, end, u, gates);
+        cells(k, row, n, end, u);
+      }
     });
   }
 

@@ -54,6 +54,16 @@ TEST_CASE("fused layers: more rows than the gradients of weights take at a time"
       }
 }
 
+TEST_CASE("fused layers: more sequences than a step takes at a time") {
+  for (Kind kind : kKinds)
+    for (bool packed : {false, true})
+      for (std::int64_t proj : {0, 3}) {
+        if (proj > 0 && kind != Kind::LSTM) continue;
+        const Subject s = subject(kind, {.t = 3, .n = 230, .i = 4, .h = 21, .proj = proj, .packed = packed});
+        CHECK(distance(values(s, true), values(s, false)) < 1e-13);
+      }
+}
+
 TEST_CASE("fused layers: a projected LSTM") {
   for (Case c : kCases) {
     if (c.h < 4) continue;
