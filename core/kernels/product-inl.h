@@ -163,10 +163,10 @@ HWY_NOINLINE void tile_of(D d, std::int64_t rows, std::int64_t vectors, const Le
   tile_of<1>(d, vectors, a, first, panel, c, ahead);
 }
 
-/// Calls f(first, count) for blocks of at most kRows of the rows [begin, end), as even as can be: 16 are 6 + 5 + 5.
-template <class F>
+/// Calls f(first, count) for blocks of at most kMost of the rows [begin, end), as even as can be: 16 are 6 + 5 + 5.
+template <std::int64_t kMost = kRows, class F>
 HWY_INLINE void for_row_blocks(std::int64_t begin, std::int64_t end, F f) {
-  const std::int64_t rows = end - begin, blocks = (rows + kRows - 1) / kRows;
+  const std::int64_t rows = end - begin, blocks = (rows + kMost - 1) / kMost;
   for (std::int64_t i = 0, first = begin; i < blocks; ++i) {
     const std::int64_t count = (end - first + (blocks - i) - 1) / (blocks - i);
     f(first, count);

@@ -61,11 +61,10 @@ class Forward {
       for_states_before([&](std::int64_t first, std::int64_t last, const T* states, std::int64_t row) {
         first = std::max(first, begin), last = std::min(last, end);
         for (std::int64_t u = 0; u < groups_; ++u)
-          for (std::int64_t r = first; r < last; r += kRowsAtOnce) {
-            const std::int64_t r_end = std::min(last, r + kRowsAtOnce);
-            if (states != nullptr) product_with_h(Left<T>{states, row, 1, s_.output()}, r, r_end, u, gates_);
-            activate_rows(r, r_end, u * lanes_);
-          }
+          for_row_blocks<kRowsAtOnce>(first, last, [&](std::int64_t r, std::int64_t count) {
+            if (states != nullptr) product_with_h(Left<T>{states, row, 1, s_.output()}, r, r + count, u, gates_);
+            activate_rows(r, r + count, u * lanes_);
+          });
       });
     });
   }
@@ -275,11 +274,10 @@ class Forward {
     const Left<T> a{before(k), h_row_, 1, s_.output()};
     const bool from_zero = in_.h0 == nullptr && steps_.continued(k) == 0;
     there_and_back(k, u0, u1, [&](std::int64_t u) {
-      for (std::int64_t n = n0; n < n1; n += kRowsAtOnce) {
-        const std::int64_t end = std::min(n1, n + kRowsAtOnce);
-        if (!from_zero) product_with_h(a, n, end, u, gates);
-        cells(k, row, n, end, u);
-      }
+      for_row_blocks<kRowsAtOnce>(n0, n1, [&](std::int64_t n, std::int64_t count) {
+        if (!from_zero) product_with_h(a, n, n + count, u, gates);
+        cells(k, row, n, n + count, u);
+      });
     });
   }
 
