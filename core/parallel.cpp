@@ -1,4 +1,3 @@
-#include <cblas.h>
 #include <pthread.h>
 #include <unistd.h>
 #include <unroll/core/error.h>
@@ -127,7 +126,6 @@ std::atomic<int> the_threads{cores()};
 void set_num_threads(int threads) {
   check<ValueError>(threads > 0, "set_num_threads: expected a positive number, got {}", threads);
   the_threads.store(threads);
-  openblas_set_num_threads(threads);
 }
 
 int get_num_threads() noexcept { return the_threads.load(std::memory_order_relaxed); }

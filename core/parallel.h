@@ -5,8 +5,8 @@
 namespace unroll {
 
 /// Lets the library use up to `threads` threads, this one included, for one thing at a time; for all threads of the
-/// process, and for OpenBLAS too. To begin with, as many as the machine has cores. No result depends on it. Raises
-/// ValueError unless threads > 0.
+/// process. To begin with, as many as the machine has cores. They start with the first work that is worth it. No result
+/// depends on it. Raises ValueError unless threads > 0.
 void set_num_threads(int threads);
 int get_num_threads() noexcept;
 

@@ -1,11 +1,11 @@
 # Sourced by the scripts here: which Debian packages what needs, and `need`, which installs those that are missing.
 # shellcheck shell=bash disable=SC2034
 
-build_packages=(g++ cmake ninja-build pkg-config libopenblas-dev libhwy-dev libfmt-dev doctest-dev nlohmann-json3-dev libcli11-dev)
+build_packages=(g++ cmake ninja-build pkg-config libopenblas-openmp-dev libhwy-dev libfmt-dev doctest-dev nlohmann-json3-dev libcli11-dev)
 demo_packages=(miscfiles)
 bench_packages=(libbenchmark-dev)  # without it bench/parts is not built, and nothing else is missed
 ci_packages=(clang clang-format)
-neon_packages=(g++-aarch64-linux-gnu qemu-user libopenblas-dev:arm64 libhwy-dev:arm64 libfmt-dev:arm64)
+neon_packages=(g++-aarch64-linux-gnu qemu-user libopenblas-openmp-dev:arm64 libhwy-dev:arm64 libfmt-dev:arm64)
 
 # need PACKAGE[:ARCHITECTURE]...: without network, without apt or without the right to install it says so and goes on, since
 # what is needed may be there under another name; if not, the next step says what it misses.

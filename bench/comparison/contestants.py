@@ -21,9 +21,7 @@ class Ours:
 
     def measure(self, point, seconds):
         command = [self.program, *point.arguments(), "--seconds", str(seconds)]
-        # For a library that cannot be told (see set_threads of train_step).
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(point.threads)}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             raise Failed(f"{' '.join(command)}: {done.stderr.strip()}")
         return json.loads(done.stdout)

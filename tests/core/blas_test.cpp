@@ -1,9 +1,13 @@
+#include "support/threads.h"
+
 #include <doctest/doctest.h>
 #include <unroll/core/blas.h>
 #include <unroll/core/error.h>
 
 #include <cmath>
+#include <filesystem>
 #include <limits>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -91,6 +95,49 @@ void check_all() {
 TEST_CASE("gemm: all transpositions, leading dimensions, scales and empty sizes") {
   SUBCASE("float") { check_all<float>(); }
   SUBCASE("double") { check_all<double>(); }
+}
+
+TEST_CASE("gemm: large products, which several threads share") {
+  for (int threads : {1, 2, 3}) {
+    Threads scope(threads);
+    for (auto [rows, columns] : {std::pair(300, 131), {131, 300}, {257, 257}, {1500, 41}})
+      for (unsigned transposed = 0; transposed < 8; ++transposed) {
+        CAPTURE(threads);
+        CAPTURE(transposed);
+        REQUIRE(agrees<float>({rows, columns, 110}, transposed, 3, 0, 0, false, {2, 1}));
+        REQUIRE(agrees<double>({rows, columns, 110, 2}, transposed, 0, 2, 1, false, {}));
+      }
+  }
+}
+
+TEST_CASE("gemm: the bits of a large product are the same with any number of threads") {
+  constexpr std::int64_t m = 515, n = 97, k = 301;
+  std::vector<float> a(m * k), b(k * n);
+  for (std::size_t i = 0; i < a.size(); ++i) a[i] = std::sin(static_cast<float>(i));
+  for (std::size_t i = 0; i < b.size(); ++i) b[i] = std::cos(static_cast<float>(i));
+  auto product = [&](int threads) {
+    Threads scope(threads);
+    std::vector<float> c(m * n);
+    blas::gemm<float>({m, n, k}, {a.data(), k}, {b.data(), n}, {c.data(), n});
+    return c;
+  };
+  const std::vector<float> one = product(1);
+  for (int threads : {2, 3, 8}) CHECK(product(threads) == one);
+}
+
+TEST_CASE("gemm: OpenBLAS starts no thread, whichever thread calls it") {
+  auto threads = [] {
+    return std::distance(std::filesystem::directory_iterator("/proc/self/task"), std::filesystem::directory_iterator());
+  };
+  Threads scope(1);
+  std::ptrdiff_t more = -1;
+  std::thread([&] {  // a new one, of which OpenBLAS knows nothing yet
+    const auto before = threads();
+    static_cast<void>(agrees<float>({300, 131, 110}, 0, 0, 0, 0, false, {}));
+    more = threads() - before;
+  })
+      .join();
+  CHECK(more == 0);
 }
 
 TEST_CASE("gemm: batches, of one repeated factor too") {

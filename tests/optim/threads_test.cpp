@@ -1,6 +1,8 @@
 #include "support/threads.h"
 
 #include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <unroll/autograd/engine.h>
 #include <unroll/autograd/grad_mode.h>
 #include <unroll/autograd/ops/activation.h>
@@ -9,9 +11,11 @@
 #include <unroll/autograd/ops/reduce.h>
 #include <unroll/autograd/ops/shape.h>
 #include <unroll/core/random.h>
+#include <unroll/nn/lstm.h>
 #include <unroll/optim/adam.h>
 #include <unroll/optim/sgd.h>
 
+#include <filesystem>
 #include <vector>
 
 using namespace unroll;
@@ -68,6 +72,30 @@ std::vector<T> compute(int threads) {
   return result;
 }
 
+#ifndef __SANITIZE_THREAD__  // which does not follow a fork
+// How many threads a process has that trains one layer with up to eight: a child, to which this one's are not handed
+// on.
+int threads_of_training(std::int64_t batch, std::int64_t size) {
+  const pid_t child = fork();
+  if (child == 0) {
+    Threads scope(8);
+    nn::LSTM lstm(size, size);
+    optim::SGD sgd(lstm.parameters(), {.lr = 0.1});
+    for (int step = 0; step < 3; ++step) {
+      sgd.zero_grad();
+      sum(lstm(randn({12, batch, size})).output).backward();
+      sgd.step();
+    }
+    const std::filesystem::directory_iterator tasks("/proc/self/task");
+    _exit(static_cast<int>(std::distance(tasks, std::filesystem::directory_iterator())));
+  }
+  int status = -1;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  REQUIRE(WIFEXITED(status));
+  return WEXITSTATUS(status);
+}
+#endif
+
 }  // namespace
 
 TEST_CASE("threads: many elements have the bits that one thread gives them") {
@@ -76,3 +104,11 @@ TEST_CASE("threads: many elements have the bits that one thread gives them") {
   CHECK(compute<float>(3) == compute<float>(1));
   CHECK(compute<double>(2) == compute<double>(1));
 }
+
+#ifndef __SANITIZE_THREAD__
+TEST_CASE("threads: a small net starts none, as with a second one every count of references is a locked instruction") {
+  CHECK(threads_of_training(1, 8) == 1);
+  CHECK(threads_of_training(4, 16) == 1);
+  CHECK(threads_of_training(64, 64) > 1);
+}
+#endif

@@ -4,7 +4,7 @@
 # instructions.sh PROGRAM
 set -euo pipefail
 program=$1
-export OPENBLAS_NUM_THREADS=1
+export OPENBLAS_NUM_THREADS=1  # an OpenBLAS that starts threads as it is loaded would make counts of references atomic
 
 "$program" mallocs 10
 if "$program" mallocs_planted 10; then
