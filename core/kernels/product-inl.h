@@ -10,7 +10,9 @@
 #include <unroll/core/parallel.h>
 
 #include <algorithm>
+#include <array>
 #include <limits>
+#include <utility>
 
 HWY_BEFORE_NAMESPACE();
 namespace unroll::kernels::HWY_NAMESPACE {
@@ -195,20 +197,44 @@ HWY_INLINE bool is_split(std::int64_t k_all, std::int64_t vectors, std::int64_t 
   return k_all > deep + deep / 2;
 }
 
+/// What is read soon, but not by this product, in some runs of elements: its first tiles fetch that, not the next
+/// panel.
+template <class T>
+class Soon {
+ public:
+  void add(const T* from, std::int64_t elements) { runs_[count_++] = {from, elements}; }
+  /// The next so many elements of a run, which may reach beyond its end; null when all have been taken.
+  const T* take(std::int64_t elements) {
+    while (next_ < count_ && runs_[next_].elements <= 0) ++next_;
+    if (next_ == count_) return nullptr;
+    runs_[next_].elements -= elements;
+    return std::exchange(runs_[next_].from, runs_[next_].from + elements);
+  }
+
+ private:
+  struct Run {
+    const T* from;
+    std::int64_t elements;
+  };
+  std::array<Run, 5> runs_;
+  std::size_t count_ = 0, next_ = 0;
+};
+
 /// panel_product of more rows than a tile has, or of pieces of A's columns.
 template <class D, class T = hn::TFromD<D>>
 HWY_NOINLINE void tiled_product(D d, const Left<T>& a, std::int64_t m0, std::int64_t m1, const T* panel,
-                                std::int64_t vectors, const Into<T>& c) {
+                                std::int64_t vectors, const Into<T>& c, Soon<T>* soon) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t k_all = a.segments * a.length;
   auto piece = [&](const Left<T>& part, std::int64_t k, const Into<T>& to) {
     const std::int64_t deep_here = part.segments * part.length;
-    // What comes next lies behind: the next piece, or the next panel. The first tiles fetch a vector's width of it
-    // each.
+    // When there is nothing else that is read soon, what comes next lies behind: the next piece, or the next panel.
+    // Each tile fetches a vector's width of it.
     const T* here = panel + k * vectors * lanes;
     std::int64_t fetched = 0;
     for_row_blocks(m0, m1, [&](std::int64_t m, std::int64_t count) {
-      const T* ahead = fetched < vectors ? here + (vectors + fetched++) * deep_here * lanes : here;
+      const T* ahead = soon != nullptr ? soon->take(deep_here * lanes) : nullptr;
+      if (ahead == nullptr) ahead = fetched < vectors ? here + (vectors + fetched++) * deep_here * lanes : here;
       tile_of(d, count, vectors, part, m, here, to, ahead);
     });
   };
@@ -229,14 +255,14 @@ HWY_NOINLINE void tiled_product(D d, const Left<T>& a, std::int64_t m0, std::int
 /// Few rows are one tile, and of a small net all that a step computes: on the way there, nothing else is done.
 template <class D, class T = hn::TFromD<D>>
 HWY_INLINE void panel_product(D d, const Left<T>& a, std::int64_t m0, std::int64_t m1, const T* panel,
-                              std::int64_t vectors, const Into<T>& c) {
+                              std::int64_t vectors, const Into<T>& c, Soon<T>* soon = nullptr) {
   if (m0 >= m1) return;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t k_all = a.segments * a.length;
   // Where an element is several sums, pieces of K would show, so there are as many for one row as for many.
   const bool pieces_show = sums_of(static_cast<std::size_t>(vectors)) > 1;
   if (m1 - m0 > kRows || (pieces_show && is_split<T>(k_all, vectors, lanes)))
-    return tiled_product(d, a, m0, m1, panel, vectors, c);
+    return tiled_product(d, a, m0, m1, panel, vectors, c, soon);
   tile_of(d, m1 - m0, vectors, a, m0, panel, c, panel + k_all * vectors * lanes);
 }
 
