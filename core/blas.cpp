@@ -1,11 +1,11 @@
 #include <cblas.h>
+#include <dlfcn.h>
 #include <unroll/core/blas.h>
 #include <unroll/core/error.h>
 #include <unroll/core/parallel.h>
 
 #include <algorithm>
 #include <limits>
-#include <mutex>
 #include <string_view>
 
 namespace unroll::blas {
@@ -23,25 +23,50 @@ void call(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int m, int n, int k, double al
   cblas_dgemm(CblasRowMajor, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
-// OpenBLAS works in the thread that calls it; what is worth several is cut into parts here. Built on OpenMP it keeps
-// the number for each thread, otherwise there is one for all.
-void stay_in_this_thread() {
-  thread_local bool told = false;
-  if (told) return;
-  static std::mutex one_at_a_time;
-  std::scoped_lock lock(one_at_a_time);
-  openblas_set_num_threads(1);
-  told = true;
-}
+// While it lives OpenBLAS works in the thread that calls it: what is worth several is cut into parts here. Its build on
+// OpenMP takes as many threads as OpenMP would just there, a number that is the host's and given back to it. Other
+// builds know one number for the process, which is set for good.
+class OneThread {
+ public:
+  OneThread() noexcept : before_(openmp().get != nullptr ? openmp().get() : 1) {
+    if (before_ > 1) openmp().set(1);
+  }
+  ~OneThread() {
+    if (before_ > 1) openmp().set(before_);
+  }
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
 
-// How many parts C is cut into along its longer side. Each reads and packs the whole of the other factor once more:
-// with parts as small as these a large product takes 1 to 5 % longer in one thread. Their number does not depend on
-// threads, as OpenBLAS may sum in another order where a matrix has another size.
-std::int64_t parts_of(std::int64_t m, std::int64_t n, std::int64_t k) {
+ private:
+  struct OpenMP {
+    int (*get)() = nullptr;
+    void (*set)(int) = nullptr;
+  };
+  // By name, since the library has nothing to do with OpenMP where its OpenBLAS has not.
+  static const OpenMP& openmp() noexcept {
+    static const OpenMP found = [] {
+      constexpr int kBuiltOnOpenMP = 2;
+      if (openblas_get_parallel() == kBuiltOnOpenMP)
+        return OpenMP{reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "omp_get_max_threads")),
+                      reinterpret_cast<void (*)(int)>(dlsym(RTLD_DEFAULT, "omp_set_num_threads"))};
+      openblas_set_num_threads(1);
+      return OpenMP{};
+    }();
+    return found;
+  }
+
+  const int before_;
+};
+
+// How many parts C is cut into along its longer side. Each reads and packs the whole of the other factor once more: a
+// large product takes 1 to 5 % longer in one thread. Their number does not depend on threads, as OpenBLAS may sum in
+// another order where a matrix has another size.
+std::int64_t parts_of(std::int64_t length, double multiplications) {
   constexpr double kMultiplications = 1 << 21, kLength = 128, kMostParts = 8;
-  const auto length = static_cast<double>(std::max(m, n)), across = static_cast<double>(std::min(m, n));
-  const double worth = std::min(length / kLength, length * across * static_cast<double>(k) / kMultiplications);
-  return static_cast<std::int64_t>(std::clamp(worth, 1.0, kMostParts));
+  const double lengths = static_cast<double>(length) / kLength;
+  const double halves = std::min(2 * lengths, 2.0);  // of a gradient of W, whose k is long
+  return static_cast<std::int64_t>(
+      std::clamp(std::min(std::max(lengths, halves), multiplications / kMultiplications), 1.0, kMostParts));
 }
 
 constexpr std::int64_t kMost = std::numeric_limits<int>::max();
@@ -99,14 +124,21 @@ void gemm(const Size& size, Matrix<const std::type_identity_t<T>> a, Matrix<cons
   }
   const int bm = blas_int(m), bn = blas_int(n), bk = blas_int(k), lda = blas_int(a.ld), ldb = blas_int(b.ld),
             ldc = blas_int(c.ld);
+  const double multiplications = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+  if (multiplications < 1 << 16) {  // OpenBLAS itself takes one thread up to 2^18
+    for (std::int64_t i = 0; i < batch; ++i)
+      call(order(a), order(b), bm, bn, bk, scale.alpha, a.data + i * a.next, lda, b.data + i * b.next, ldb, scale.beta,
+           c.data + i * c.next, ldc);
+    return;
+  }
   // Parts are rows of A and C, or columns of B and C.
   const bool by_rows = m > n;
-  const std::int64_t length = std::max(m, n), parts = parts_of(m, n, k);
+  const std::int64_t length = std::max(m, n), parts = parts_of(length, multiplications);
   const std::int64_t step_a = by_rows ? (a.transposed ? 1 : a.ld) : 0, step_b = by_rows ? 0 : (b.transposed ? b.ld : 1),
                      step_c = by_rows ? c.ld : 1;
   for (std::int64_t i = 0; i < batch; ++i)
     parallel(parts, [&, i](std::int64_t part) {
-      stay_in_this_thread();
+      const OneThread only;
       const std::int64_t first = length * part / parts;
       const auto count = static_cast<int>(length * (part + 1) / parts - first);
       call(order(a), order(b), by_rows ? count : bm, by_rows ? bn : count, bk, scale.alpha,

@@ -62,10 +62,10 @@ constexpr std::size_t sums_of(std::size_t vectors) { return vectors == 1 ? 4 : v
 /// Rows [first, first + M) of C = begin + A (…, K) · panel (K, J vectors).
 ///
 /// Every element is sums_of(J) sums, in the order of k, whatever M is: a row of a batch has the bits of that row alone.
-/// Of several rows and a wide panel, a vector of `ahead` for each k, of what tiles to come read, goes to the second
-/// cache. It is never looked at and may lie anywhere; who knows of nothing gives the panel itself.
-/// It takes A and C as the caller has described them, and all on the way here pass that on, but for pieces: a copy,
-/// written by numbers and read by vectors, would wait until all that was computed before has reached the cache.
+/// Of several rows and a panel wider than two vectors, a vector of `ahead` for each k goes to the second cache. It is
+/// never looked at and may lie anywhere; who knows of nothing gives the panel itself. It takes A and C as the caller
+/// has described them, and all on the way here pass that on, but for pieces: a copy, written by numbers and read by
+/// vectors, would wait until all that was computed before has reached the cache.
 template <std::size_t M, std::size_t J, class D, class T = hn::TFromD<D>>
 HWY_INLINE void tile(D d, const Left<T>& a, std::int64_t first_row, const T* HWY_RESTRICT panel, const Into<T>& c,
                      const T* ahead) {
@@ -197,18 +197,23 @@ HWY_INLINE bool is_split(std::int64_t k_all, std::int64_t vectors, std::int64_t 
   return k_all > deep + deep / 2;
 }
 
-/// What is read soon, but not by this product, in some runs of elements: its first tiles fetch that, not the next
-/// panel.
+/// What is read soon, but not by this product, in some runs of elements. Tiles fetch it instead of the next panel.
 template <class T>
 class Soon {
  public:
-  void add(const T* from, std::int64_t elements) { runs_[count_++] = {from, elements}; }
-  /// The next so many elements of a run, which may reach beyond its end; null when all have been taken.
+  void add(const T* from, std::int64_t elements) {
+    if (from == nullptr || elements <= 0) return;
+    runs_[count_++] = {from, elements};
+    left_ += elements;
+  }
+  std::int64_t left() const { return left_; }
+  /// The next `elements` of a run, at whose end they may reach beyond it. There must be some left.
   const T* take(std::int64_t elements) {
-    while (next_ < count_ && runs_[next_].elements <= 0) ++next_;
-    if (next_ == count_) return nullptr;
-    runs_[next_].elements -= elements;
-    return std::exchange(runs_[next_].from, runs_[next_].from + elements);
+    Run& run = runs_[next_];
+    elements = std::min(elements, run.elements);
+    left_ -= elements;
+    if ((run.elements -= elements) == 0) ++next_;
+    return std::exchange(run.from, run.from + elements);
   }
 
  private:
@@ -218,6 +223,7 @@ class Soon {
   };
   std::array<Run, 5> runs_;
   std::size_t count_ = 0, next_ = 0;
+  std::int64_t left_ = 0;
 };
 
 /// panel_product of more rows than a tile has, or of pieces of A's columns.
@@ -228,13 +234,14 @@ HWY_NOINLINE void tiled_product(D d, const Left<T>& a, std::int64_t m0, std::int
   const std::int64_t k_all = a.segments * a.length;
   auto piece = [&](const Left<T>& part, std::int64_t k, const Into<T>& to) {
     const std::int64_t deep_here = part.segments * part.length;
-    // When there is nothing else that is read soon, what comes next lies behind: the next piece, or the next panel.
-    // Each tile fetches a vector's width of it.
+    // If nothing else is read soon, what comes next lies behind: the next piece, or the next panel. Each tile fetches a
+    // vector's width of it.
     const T* here = panel + k * vectors * lanes;
     std::int64_t fetched = 0;
     for_row_blocks(m0, m1, [&](std::int64_t m, std::int64_t count) {
-      const T* ahead = soon != nullptr ? soon->take(deep_here * lanes) : nullptr;
-      if (ahead == nullptr) ahead = fetched < vectors ? here + (vectors + fetched++) * deep_here * lanes : here;
+      const T* ahead = soon != nullptr && soon->left() > 0 ? soon->take(deep_here * lanes)
+                       : fetched < vectors                 ? here + (vectors + fetched++) * deep_here * lanes
+                                                           : here;
       tile_of(d, count, vectors, part, m, here, to, ahead);
     });
   };

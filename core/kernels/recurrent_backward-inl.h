@@ -165,19 +165,23 @@ class Backward {
     }
   }
 
-  // What rows [n0, n1) of a step read, in the cells and for the gradients of W, that nobody has touched since forward:
-  // of a long sequence it has gone from the caches.
-  Soon<T> read_at(std::int64_t k, std::int64_t n0, std::int64_t n1) const {
-    Soon<T> soon;
+  // What rows [n0, n1) of a step will read, in the cells and for W_ih's gradient, and of a long sequence has gone from
+  // the caches since forward.
+  void read_at(std::int64_t k, std::int64_t n0, std::int64_t n1, Soon<T>& soon) const {
     auto add = [&](const T* data, std::int64_t row, std::int64_t of_step) {
-      if (data != nullptr) soon.add(data + (steps_.first(steps_.at(of_step)) + n0) * row, (n1 - n0) * row);
+      const std::int64_t t = steps_.at(of_step), rows = std::min(n1, steps_.rows(t)) - n0;
+      if (data != nullptr) soon.add(data + (steps_.first(t) + n0) * row, rows * row);
     };
     add(out_.gates, gate_row_, k);
     add(dy_.y, dy_.y_row, k);
-    s_.projected > 0 ? add(out_.unprojected, slab_, k) : add(out_.y, out_.y_row, k);
+    if (s_.projected > 0)
+      add(out_.unprojected, slab_, k);
+    else if (kind != RecurrentKind::GRU)
+      add(out_.y, out_.y_row, k);
+    else if (k > 0)
+      add(out_.y, out_.y_row, k - 1);
     if (L::has_cells && k > 0) add(out_.cells, slab_, k - 1);
     if (dx_.ih != nullptr) add(in_.x, s_.input, k);
-    return soon;
   }
 
   // dh of the step before, what the products with h bring; panels [p0, p1) of it.
@@ -186,10 +190,17 @@ class Backward {
     n1 = std::min(n1, dx_.h0 != nullptr ? steps_.rows(t) : steps_.continued(k));
     if (n0 >= n1) return;
     const Left<T> a{grads_ + steps_.first(t) * gate_row_ + L::h_slab * slab_, gate_row_, 1, s_.hidden, L::gates, slab_};
-    Soon<T> soon = k > 0 && n1 - n0 > kRows ? read_at(k - 1, n0, n1) : Soon<T>();  // a single tile has no time for it
+    Soon<T> soon;
+    if (k > 0 && n1 - n0 > kRows) read_at(k - 1, n0, n1, soon);  // a single tile has no time for it
+    // Fetched as late as there are tiles enough, or the panels of a large W_hh would be in its way.
+    const std::int64_t of_panel = (n1 - n0 + kRows - 1) / kRows * L::gates * s_.hidden * lanes_;
+    auto fetches = [&](std::int64_t p) { return width(s_.output(), p) > 2; };  // see tile
+    std::int64_t to_come = p1 - p0 - (fetches(p1 - 1) ? 0 : 1);
     there_and_back(k, p0, p1, [&](std::int64_t p) {
+      if (fetches(p)) --to_come;
       panel_product(D(), a, n0, n1, hh_.data() + p * kPanel * lanes_ * L::gates * s_.hidden, width(s_.output(), p),
-                    Into<T>{dh_.data() + p * kPanel * lanes_, h_row_, lanes_, kind == RecurrentKind::GRU}, &soon);
+                    Into<T>{dh_.data() + p * kPanel * lanes_, h_row_, lanes_, kind == RecurrentKind::GRU},
+                    fetches(p) && to_come * of_panel < soon.left() ? &soon : nullptr);
     });
   }
 
