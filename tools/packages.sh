@@ -3,7 +3,7 @@
 
 build_packages=(g++ cmake ninja-build pkg-config libopenblas-openmp-dev libhwy-dev libfmt-dev doctest-dev nlohmann-json3-dev libcli11-dev)
 demo_packages=(miscfiles)
-bench_packages=(libbenchmark-dev)  # without it bench/parts is not built, and nothing else is missed
+bench_packages=(libbenchmark-dev python3)  # without them bench/parts is not built or bench/ is not tested; nothing else is missed
 ci_packages=(clang clang-format)
 neon_packages=(g++-aarch64-linux-gnu qemu-user libopenblas-openmp-dev:arm64 libhwy-dev:arm64 libfmt-dev:arm64)
 
