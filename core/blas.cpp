@@ -124,26 +124,27 @@ void gemm(const Size& size, Matrix<const std::type_identity_t<T>> a, Matrix<cons
   }
   const int bm = blas_int(m), bn = blas_int(n), bk = blas_int(k), lda = blas_int(a.ld), ldb = blas_int(b.ld),
             ldc = blas_int(c.ld);
-  const double multiplications = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
-  if (multiplications < 1 << 16) {  // OpenBLAS itself takes one thread up to 2^18
-    for (std::int64_t i = 0; i < batch; ++i)
-      call(order(a), order(b), bm, bn, bk, scale.alpha, a.data + i * a.next, lda, b.data + i * b.next, ldb, scale.beta,
-           c.data + i * c.next, ldc);
-    return;
-  }
   // Parts are rows of A and C, or columns of B and C.
   const bool by_rows = m > n;
-  const std::int64_t length = std::max(m, n), parts = parts_of(length, multiplications);
+  const std::int64_t length = std::max(m, n);
   const std::int64_t step_a = by_rows ? (a.transposed ? 1 : a.ld) : 0, step_b = by_rows ? 0 : (b.transposed ? b.ld : 1),
                      step_c = by_rows ? c.ld : 1;
+  auto product = [&](std::int64_t i, std::int64_t first, int count) {
+    call(order(a), order(b), by_rows ? count : bm, by_rows ? bn : count, bk, scale.alpha,
+         a.data + i * a.next + first * step_a, lda, b.data + i * b.next + first * step_b, ldb, scale.beta,
+         c.data + i * c.next + first * step_c, ldc);
+  };
+  const double multiplications = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+  if (multiplications < 1 << 16) {  // OpenBLAS itself takes one thread up to 2^18
+    for (std::int64_t i = 0; i < batch; ++i) product(i, 0, std::max(bm, bn));
+    return;
+  }
+  const std::int64_t parts = parts_of(length, multiplications);
   for (std::int64_t i = 0; i < batch; ++i)
     parallel(parts, [&, i](std::int64_t part) {
       const OneThread only;
-      const std::int64_t first = length * part / parts;
-      const auto count = static_cast<int>(length * (part + 1) / parts - first);
-      call(order(a), order(b), by_rows ? count : bm, by_rows ? bn : count, bk, scale.alpha,
-           a.data + i * a.next + first * step_a, lda, b.data + i * b.next + first * step_b, ldb, scale.beta,
-           c.data + i * c.next + first * step_c, ldc);
+      const std::int64_t first = length * part / parts, last = length * (part + 1) / parts;
+      product(i, first, static_cast<int>(last - first));
     });
 }
 

@@ -3,9 +3,9 @@
 #include <type_traits>
 
 #pragma GCC visibility push(default)
-/// Matrix products on raw pointers, by OpenBLAS. Those of more than 2²² multiplications and more than 128 rows or
-/// columns are cut into up to 8 parts, which `set_num_threads` threads share; the parts depend on the sizes alone.
-/// OpenBLAS itself stays in the thread that calls it.
+/// Matrix products on raw pointers, by OpenBLAS. Those of at least 2²² multiplications and 128 rows or columns are cut
+/// into up to 8 parts, which `set_num_threads` threads share; the parts depend on the sizes alone. OpenBLAS itself
+/// stays in the thread that calls it.
 namespace unroll::blas {
 
 /// Where the elements of a row-major matrix stand: row i begins at data[i · ld]. With `transposed`, what is read is

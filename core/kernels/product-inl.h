@@ -59,10 +59,14 @@ HWY_INLINE void prefetch(const Into<T>& c, std::int64_t first, std::int64_t rows
 /// They do not wait for each other, as the terms of one sum do: with one row, that is all that takes time.
 constexpr std::size_t sums_of(std::size_t vectors) { return vectors == 1 ? 4 : vectors == 2 ? 2 : 1; }
 
+/// Whether tiles on a panel of that width have time to fetch what is not their own; narrow ones have more to load than
+/// to multiply.
+constexpr bool fetches_ahead(std::int64_t vectors) { return vectors > 2; }
+
 /// Rows [first, first + M) of C = begin + A (…, K) · panel (K, J vectors).
 ///
 /// Every element is sums_of(J) sums, in the order of k, whatever M is: a row of a batch has the bits of that row alone.
-/// Of several rows and a panel wider than two vectors, a vector of `ahead` for each k goes to the second cache. It is
+/// Of several rows and a panel that fetches_ahead, a vector of `ahead` for each k goes to the second cache. It is
 /// never looked at and may lie anywhere; who knows of nothing gives the panel itself. It takes A and C as the caller
 /// has described them, and all on the way here pass that on, but for pieces: a copy, written by numbers and read by
 /// vectors, would wait until all that was computed before has reached the cache.
@@ -91,7 +95,7 @@ HWY_INLINE void tile(D d, const Left<T>& a, std::int64_t first_row, const T* HWY
   if (fetches && !c.add) prefetch(c, first_row, M, J);
   const T* from[M];
   auto add = [&](std::size_t s, std::int64_t step, const T* b_at) HWY_ATTR {
-    if (fetches && J > 2) __builtin_prefetch(ahead, 0, 2), ahead += lanes;
+    if (fetches && fetches_ahead(J)) __builtin_prefetch(ahead, 0, 2), ahead += lanes;
     V x[M];
 #pragma GCC unroll 8
     for (std::size_t m = 0; m < M; ++m) x[m] = hn::Set(d, from[m][step]);

@@ -194,7 +194,7 @@ class Backward {
     if (k > 0 && n1 - n0 > kRows) read_at(k - 1, n0, n1, soon);  // a single tile has no time for it
     // Fetched as late as there are tiles enough, or the panels of a large W_hh would be in its way.
     const std::int64_t of_panel = (n1 - n0 + kRows - 1) / kRows * L::gates * s_.hidden * lanes_;
-    auto fetches = [&](std::int64_t p) { return width(s_.output(), p) > 2; };  // see tile
+    auto fetches = [&](std::int64_t p) { return fetches_ahead(width(s_.output(), p)); };
     std::int64_t to_come = p1 - p0 - (fetches(p1 - 1) ? 0 : 1);
     there_and_back(k, p0, p1, [&](std::int64_t p) {
       if (fetches(p)) --to_come;
