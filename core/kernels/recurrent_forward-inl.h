@@ -98,16 +98,18 @@ class Forward {
     });
   }
 
+  // Of the panels of a W with so many columns.
+  std::int64_t panels_size(std::int64_t columns) const { return unit_vectors_ * L::gates * lanes_ * columns; }
+
   PanelKey key(PanelKey::Weight weight, std::int64_t columns) const {
     return {PanelKey::Forward, weight, kind, columns, lanes_};
   }
 
   void pack() {
-    const std::int64_t units = unit_vectors_ * L::gates * lanes_;
-    ih_.take(in_.ih_home, key(PanelKey::Input, s_.input), units * s_.input,
+    ih_.take(in_.ih_home, key(PanelKey::Input, s_.input), panels_size(s_.input),
              [&](T* panels) { pack_weights(in_.ih, s_.input, L::x_order, panels); });
     if (steps_.steps > 1 || in_.h0 != nullptr)
-      hh_.take(in_.hh_home, key(PanelKey::Hidden, s_.output()), units * s_.output(),
+      hh_.take(in_.hh_home, key(PanelKey::Hidden, s_.output()), panels_size(s_.output()),
                [&](T* panels) { pack_weights(in_.hh, s_.output(), L::h_order, panels); });
     if (in_.bias_ih != nullptr || in_.bias_hh != nullptr) pack_bias();
     if (s_.projected > 0) {
@@ -145,15 +147,26 @@ class Forward {
       }
   }
 
-  // Rows [first, last) of what x adds to the sums.
+  // Rows [first, last) of what x adds to the sums. Some at a time where W's panels are near all the while: then x is
+  // what comes from afar, and the last panel's tiles fetch the next of its rows.
   void project(std::int64_t first, std::int64_t last) const {
     const Left<T> a{in_.x, s_.input, 1, s_.input};
-    for (std::int64_t u = 0; u < groups_; ++u)
-      panel_product(D(), a, first, last, ih_.data() + u * kUnits * L::gates * lanes_ * s_.input, group_vectors(u),
-                    Into<T>{.data = gates_ + L::x_slab * slab_ + u * kUnits * lanes_,
-                            .row = gate_row_,
-                            .vector = group_stride(),
-                            .bias = bias_.data() != nullptr ? bias_.data() + u * kUnits * L::gates * lanes_ : nullptr});
+    const bool near = panels_size(s_.input) * static_cast<std::int64_t>(sizeof(T)) <= caches().l2 / 2;
+    const std::int64_t rows = last - first, blocks = near ? (rows + kRowsAtOnce - 1) / kRowsAtOnce : 1;
+    for (std::int64_t i = 0; i < blocks; ++i) {
+      const std::int64_t r = first + rows * i / blocks, end = first + rows * (i + 1) / blocks;
+      Soon<T> next;
+      next.add(in_.x + end * s_.input, std::min(last - end, end - r) * s_.input);
+      for (std::int64_t u = 0; u < groups_; ++u) {
+        const std::int64_t at = u * kUnits * lanes_;
+        panel_product(D(), a, r, end, ih_.data() + at * L::gates * s_.input, group_vectors(u),
+                      Into<T>{.data = gates_ + L::x_slab * slab_ + at,
+                              .row = gate_row_,
+                              .vector = group_stride(),
+                              .bias = bias_.data() != nullptr ? bias_.data() + at * L::gates : nullptr},
+                      u + 1 == groups_ ? &next : nullptr);
+      }
+    }
     if (kind == RecurrentKind::GRU)
       for (std::int64_t r = first; r < last; ++r)
         for (std::int64_t h = 0; h < unit_vectors_ * lanes_; h += lanes_)
