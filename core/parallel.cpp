@@ -27,27 +27,29 @@ inline void relax() noexcept {
 #endif
 }
 
-// One call of run_parts. Threads take the next part that nobody has taken, and compute it as the caller would: who
-// takes what says nothing of the result.
+// One call of run_parts. It is cut into a share a thread, the same for every job: what a part reads is near the thread
+// that wrote it in the job before. Who computes what says nothing of the result.
 struct Job {
   detail::Part part;
   const void* context;
   std::int64_t parts;
-  std::atomic<std::int64_t> next{0};
+  std::int64_t shares = 1;
+  std::atomic<std::int64_t> left{1};  // shares that are not done yet
   std::mutex mutex{};
   std::exception_ptr error{};
   const kernels::FloatMode mode = kernels::float_mode();
 
-  void work() noexcept {
-    kernels::FloatModeScope scope(mode);
-    for (std::int64_t i = next.fetch_add(1, std::memory_order_relaxed); i < parts;
-         i = next.fetch_add(1, std::memory_order_relaxed))
-      try {
-        part(context, i);
-      } catch (...) {
-        std::scoped_lock lock(mutex);
-        if (!error) error = std::current_exception();
-      }
+  void work(std::int64_t share) noexcept {
+    {
+      kernels::FloatModeScope scope(mode);  // as the caller would compute
+      for (std::int64_t i = share; i < parts; i += shares) try {
+          part(context, i);
+        } catch (...) {
+          std::scoped_lock lock(mutex);
+          if (!error) error = std::current_exception();
+        }
+    }
+    left.fetch_sub(1, std::memory_order_release);  // the last that this thread does with it
   }
 };
 
@@ -62,14 +64,16 @@ class Pool {
     inside = true;
     grow(static_cast<std::size_t>(threads) - 1);
     const std::size_t others = std::min(workers_.size(), static_cast<std::size_t>(threads) - 1);
+    job.left = job.shares = static_cast<std::int64_t>(others) + 1;
     for (std::size_t i = 0; i < others; ++i) {
       workers_[i]->job.store(&job, std::memory_order_release);
       workers_[i]->job.notify_one();
     }
-    job.work();
-    for (std::size_t i = 0; i < others; ++i)
-      for (int spins = 0; workers_[i]->job.load(std::memory_order_acquire) != nullptr; ++spins)
-        spins < kSpins ? relax() : std::this_thread::yield();
+    job.work(0);
+    for (std::size_t i = 0; i < others; ++i)  // who has not come yet need not come
+      if (workers_[i]->take() != nullptr) job.work(static_cast<std::int64_t>(i) + 1);
+    for (int spins = 0; job.left.load(std::memory_order_acquire) > 0; ++spins)
+      spins < kSpins ? relax() : std::this_thread::yield();
     inside = false;
     return true;
   }
@@ -88,24 +92,28 @@ class Pool {
 
  private:
   struct Worker {
-    std::atomic<Job*> job{nullptr};  // its own to take, and null again when it has done its share
+    std::atomic<Job*> job{nullptr};  // of which nobody has taken the share yet
 
-    void wait() noexcept {
+    Job* take() noexcept {
+      return job.load(std::memory_order_relaxed) == nullptr ? nullptr
+                                                            : job.exchange(nullptr, std::memory_order_acq_rel);
+    }
+    void wait(std::int64_t share) noexcept {
       inside = true;
       for (;;) {
         for (int i = 0; i < kSpins && job.load(std::memory_order_relaxed) == nullptr; ++i) relax();
         job.wait(nullptr, std::memory_order_acquire);
-        job.load(std::memory_order_acquire)->work();
-        job.store(nullptr, std::memory_order_release);
+        if (Job* taken = take()) taken->work(share);
       }
     }
   };
 
   void grow(std::size_t threads) noexcept {
     while (workers_.size() < threads) try {
-        auto worker = std::make_unique<Worker>();
         workers_.reserve(workers_.size() + 1);
-        std::thread([w = worker.get()] { w->wait(); }).detach();
+        auto worker = std::make_unique<Worker>();
+        const auto share = static_cast<std::int64_t>(workers_.size()) + 1;
+        std::thread([w = worker.get(), share] { w->wait(share); }).detach();
         workers_.push_back(std::move(worker));
       } catch (const std::exception&) {  // no thread to be had: those that are there do it
         return;
@@ -134,7 +142,7 @@ namespace detail {
 void run_parts(std::int64_t parts, Part part, const void* context) {
   Job job{.part = part, .context = context, .parts = parts};
   const auto threads = static_cast<int>(std::min<std::int64_t>(get_num_threads(), parts));
-  if (threads <= 1 || !Pool::instance().run(job, threads)) job.work();
+  if (threads <= 1 || !Pool::instance().run(job, threads)) job.work(0);
   if (job.error) std::rethrow_exception(job.error);
 }
 }  // namespace detail

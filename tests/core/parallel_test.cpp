@@ -48,6 +48,19 @@ TEST_CASE("parallel: each part runs once, with any number of threads") {
   }
 }
 
+TEST_CASE("parallel: a thread gets the same parts in every call") {
+  Threads scope(3);
+  const std::thread::id caller = std::this_thread::get_id();
+  int elsewhere = 0;
+  for (int again = 0; again < 2000; ++again) {
+    std::array<std::thread::id, 6> by;
+    parallel(6, [&](std::int64_t i) { by[static_cast<std::size_t>(i)] = std::this_thread::get_id(); });
+    elsewhere += by[0] != caller || by[3] != caller;  // the others' parts it may take, if they are late
+    elsewhere += by[1] != by[4] || by[2] != by[5];
+  }
+  CHECK(elsewhere == 0);
+}
+
 TEST_CASE("parallel: an exception of a part arrives when all have ended, and the next call works") {
   Threads scope(3);
   for (std::int64_t bad : {0, 3, 5}) {
