@@ -27,8 +27,8 @@ inline void relax() noexcept {
 #endif
 }
 
-// One call of run_parts. It is cut into a share a thread, the same for every job: what a part reads is near the thread
-// that wrote it in the job before. Who computes what says nothing of the result.
+// One call of run_parts. Share s of n is every n-th part from the s-th on, and belongs to a thread: what it wrote in
+// calls that were cut alike is near it. Who computes what says nothing of the result.
 struct Job {
   detail::Part part;
   const void* context;
@@ -65,10 +65,7 @@ class Pool {
     grow(static_cast<std::size_t>(threads) - 1);
     const std::size_t others = std::min(workers_.size(), static_cast<std::size_t>(threads) - 1);
     job.left = job.shares = static_cast<std::int64_t>(others) + 1;
-    for (std::size_t i = 0; i < others; ++i) {
-      workers_[i]->job.store(&job, std::memory_order_release);
-      workers_[i]->job.notify_one();
-    }
+    for (std::size_t i = 0; i < others; ++i) workers_[i]->call(job);
     job.work(0);
     for (std::size_t i = 0; i < others; ++i)  // who has not come yet need not come
       if (workers_[i]->take() != nullptr) job.work(static_cast<std::int64_t>(i) + 1);
@@ -91,19 +88,28 @@ class Pool {
   inline static thread_local bool inside = false;  // a part runs in this thread just now, or it is one of the pool's
 
  private:
-  struct Worker {
-    std::atomic<Job*> job{nullptr};  // of which nobody has taken the share yet
+  struct alignas(64) Worker {
+    std::atomic<Job*> job{nullptr};       // its share of which nobody has taken yet
+    std::atomic<std::uint32_t> calls{0};  // changes with each, that one may sleep until it does
 
+    void call(Job& to_do) noexcept {
+      job.store(&to_do, std::memory_order_release);
+      calls.fetch_add(1, std::memory_order_release);
+      calls.notify_one();
+    }
     Job* take() noexcept {
       return job.load(std::memory_order_relaxed) == nullptr ? nullptr
                                                             : job.exchange(nullptr, std::memory_order_acq_rel);
     }
-    void wait(std::int64_t share) noexcept {
+    void serve(std::int64_t share) noexcept {
       inside = true;
       for (;;) {
+        const std::uint32_t seen = calls.load(std::memory_order_acquire);
         for (int i = 0; i < kSpins && job.load(std::memory_order_relaxed) == nullptr; ++i) relax();
-        job.wait(nullptr, std::memory_order_acquire);
-        if (Job* taken = take()) taken->work(share);
+        if (Job* taken = take())
+          taken->work(share);
+        else
+          calls.wait(seen, std::memory_order_acquire);  // who comes too late for a call spins for the next
       }
     }
   };
@@ -113,7 +119,7 @@ class Pool {
         workers_.reserve(workers_.size() + 1);
         auto worker = std::make_unique<Worker>();
         const auto share = static_cast<std::int64_t>(workers_.size()) + 1;
-        std::thread([w = worker.get(), share] { w->wait(share); }).detach();
+        std::thread([w = worker.get(), share] { w->serve(share); }).detach();
         workers_.push_back(std::move(worker));
       } catch (const std::exception&) {  // no thread to be had: those that are there do it
         return;

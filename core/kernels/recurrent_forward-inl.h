@@ -98,7 +98,7 @@ class Forward {
     });
   }
 
-  // Of the panels of a W with so many columns.
+  // Elements of the panels of a W with so many columns.
   std::int64_t panels_size(std::int64_t columns) const { return unit_vectors_ * L::gates * lanes_ * columns; }
 
   PanelKey key(PanelKey::Weight weight, std::int64_t columns) const {
@@ -147,11 +147,12 @@ class Forward {
       }
   }
 
-  // Rows [first, last) of what x adds to the sums. Some at a time where W's panels are near all the while: then x is
-  // what comes from afar, and the last panel's tiles fetch the next of its rows.
+  // Rows [first, last) of what x adds to the sums. Some at a time where W's panels and they are near all the while:
+  // then the next ones are what comes from afar, and the first panel's tiles fetch them.
   void project(std::int64_t first, std::int64_t last) const {
     const Left<T> a{in_.x, s_.input, 1, s_.input};
-    const bool near = panels_size(s_.input) * static_cast<std::int64_t>(sizeof(T)) <= caches().l2 / 2;
+    const std::int64_t read = (panels_size(s_.input) + kRowsAtOnce * s_.input) * static_cast<std::int64_t>(sizeof(T));
+    const bool near = fetches_ahead(group_vectors(0)) && read <= caches().l2 / 2;
     const std::int64_t rows = last - first, blocks = near ? (rows + kRowsAtOnce - 1) / kRowsAtOnce : 1;
     for (std::int64_t i = 0; i < blocks; ++i) {
       const std::int64_t r = first + rows * i / blocks, end = first + rows * (i + 1) / blocks;
@@ -164,7 +165,7 @@ class Forward {
                               .row = gate_row_,
                               .vector = group_stride(),
                               .bias = bias_.data() != nullptr ? bias_.data() + at * L::gates : nullptr},
-                      u + 1 == groups_ ? &next : nullptr);
+                      u == 0 ? &next : nullptr);
       }
     }
     if (kind == RecurrentKind::GRU)
