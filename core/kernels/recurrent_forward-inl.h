@@ -147,27 +147,33 @@ class Forward {
       }
   }
 
-  // Rows [first, last) of what x adds to the sums. Some at a time where W's panels and they are near all the while:
-  // then the next ones are what comes from afar, and the first panel's tiles fetch them.
+  // Whether the panels of W_ih are in the second cache for all rows of x, some of which come and go beside them.
+  bool stays_near() const {
+    const std::int64_t read = panels_size(s_.input) + kRowsAtOnce * s_.input;
+    return fetches_ahead(group_vectors(0)) && read * static_cast<std::int64_t>(sizeof(T)) <= caches().l2 / 2;
+  }
+
+  // Rows [first, last) of what x adds to the sums. Many are taken some at a time where W's panels stay near: then the
+  // next rows are what comes from afar, and the first panel's tiles fetch them.
   void project(std::int64_t first, std::int64_t last) const {
     const Left<T> a{in_.x, s_.input, 1, s_.input};
-    const std::int64_t read = (panels_size(s_.input) + kRowsAtOnce * s_.input) * static_cast<std::int64_t>(sizeof(T));
-    const bool near = fetches_ahead(group_vectors(0)) && read <= caches().l2 / 2;
-    const std::int64_t rows = last - first, blocks = near ? (rows + kRowsAtOnce - 1) / kRowsAtOnce : 1;
-    for (std::int64_t i = 0; i < blocks; ++i) {
-      const std::int64_t r = first + rows * i / blocks, end = first + rows * (i + 1) / blocks;
+    auto add = [&](std::int64_t r, std::int64_t count) {
       Soon<T> next;
-      next.add(in_.x + end * s_.input, std::min(last - end, end - r) * s_.input);
+      next.add(in_.x + (r + count) * s_.input, std::min(last - r - count, count) * s_.input);
       for (std::int64_t u = 0; u < groups_; ++u) {
         const std::int64_t at = u * kUnits * lanes_;
-        panel_product(D(), a, r, end, ih_.data() + at * L::gates * s_.input, group_vectors(u),
+        panel_product(D(), a, r, r + count, ih_.data() + at * L::gates * s_.input, group_vectors(u),
                       Into<T>{.data = gates_ + L::x_slab * slab_ + at,
                               .row = gate_row_,
                               .vector = group_stride(),
                               .bias = bias_.data() != nullptr ? bias_.data() + at * L::gates : nullptr},
                       u == 0 ? &next : nullptr);
       }
-    }
+    };
+    if (last - first > kRowsAtOnce && stays_near())
+      for_row_blocks<kRowsAtOnce>(first, last, add);
+    else
+      add(first, last - first);
     if (kind == RecurrentKind::GRU)
       for (std::int64_t r = first; r < last; ++r)
         for (std::int64_t h = 0; h < unit_vectors_ * lanes_; h += lanes_)
