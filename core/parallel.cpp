@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -131,6 +132,41 @@ class Pool {
   std::vector<std::unique_ptr<Worker>> workers_;
 };
 
+// Two threads play one line back and forth, the first of them with a watch. Who waits for one that does not come gives
+// up, whatever the other is doing; the first time it may have to wake.
+class Rally {
+ public:
+  void play(std::int64_t side) noexcept {
+    for (int n = 1; n <= kTimes && !over_.load(std::memory_order_relaxed); ++n) {
+      const auto start = Clock::now();
+      if (side == 0) there_.store(n, std::memory_order_release);
+      if (!wait_for(side == 0 ? back_ : there_, n)) return over_.store(true, std::memory_order_relaxed);
+      if (side == 1) back_.store(n, std::memory_order_release);
+      if (side == 0) best_ = std::min(best_, Clock::now() - start);
+    }
+  }
+  std::int64_t nanoseconds() const noexcept {
+    return over_ ? 0 : std::chrono::duration_cast<std::chrono::nanoseconds>(best_).count();
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  static constexpr int kTimes = 8;
+
+  static bool wait_for(const std::atomic<int>& ball, int n) noexcept {
+    for (int spins = 0; ball.load(std::memory_order_acquire) < n; ++spins) {
+      if (spins > (n == 1 ? 10 * kSpins : kSpins)) return false;
+      relax();
+    }
+    return true;
+  }
+
+  alignas(64) std::atomic<int> there_{0};
+  alignas(64) std::atomic<int> back_{0};
+  alignas(64) std::atomic<bool> over_{false};
+  Clock::duration best_ = Clock::duration::max();
+};
+
 int cores() noexcept { return std::max(1, static_cast<int>(std::thread::hardware_concurrency())); }
 
 std::atomic<int> the_threads{cores()};
@@ -152,6 +188,20 @@ void run_parts(std::int64_t parts, Part part, const void* context) {
   if (job.error) std::rethrow_exception(job.error);
 }
 }  // namespace detail
+
+std::int64_t round_trip() noexcept {
+  using namespace std::chrono;
+  static std::atomic<std::int64_t> last{0}, next{0};  // what was measured, and from when on to measure again
+  if (get_num_threads() == 1) return 0;
+  if (Pool::inside) return last.load(std::memory_order_relaxed);
+  const std::int64_t now = duration_cast<milliseconds>(steady_clock::now().time_since_epoch()).count();
+  std::int64_t due = next.load(std::memory_order_relaxed);
+  if (now < due || !next.compare_exchange_strong(due, now + 20)) return last.load(std::memory_order_relaxed);
+  Rally rally;
+  parallel(2, [&rally](std::int64_t side) { rally.play(side); });
+  if (rally.nanoseconds() > 0) last.store(rally.nanoseconds(), std::memory_order_relaxed);
+  return last.load(std::memory_order_relaxed);
+}
 
 const Caches& caches() noexcept {
   static const Caches sizes = [] {

@@ -25,6 +25,11 @@ void parallel(std::int64_t parts, const F& f) {
       parts, [](const void* context, std::int64_t part) { (*static_cast<const F*>(context))(part); }, &f);
 }
 
+/// Nanoseconds that a line of memory takes from this thread to another of them and back, measured anew every 20 ms at
+/// most: some 100 where cores share a cache, several times as many where they do not, and a virtual machine's may be
+/// moved at any time. 0 if there is one thread only, or none was free so far.
+std::int64_t round_trip() noexcept;
+
 /// Sizes in bytes of the first two levels of data cache of a core, as the system tells.
 struct Caches {
   std::int64_t l1, l2;

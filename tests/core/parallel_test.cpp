@@ -157,6 +157,34 @@ TEST_CASE("parallel: every part computes in the caller's floating-point mode") {
   CHECK(modes() == of_host);
 }
 
+TEST_CASE("round_trip: measured when a thread is free, and nobody waits where none is") {
+  {
+    Threads scope(1);
+    CHECK(round_trip() == 0);
+  }
+  Threads scope(2);
+  std::int64_t measured = 0;
+  for (int again = 0; again < 200 && measured == 0; ++again) {
+    measured = round_trip();
+    std::this_thread::sleep_for(std::chrono::milliseconds(25));
+  }
+  CHECK(measured > 0);
+  CHECK(measured < 1'000'000'000);
+  std::atomic<int> done{0};
+  parallel(2, [&](std::int64_t) { done += round_trip() >= 0; });
+  CHECK(done == 2);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i)
+    threads.emplace_back([&] {
+      for (int again = 0; again < 1000; ++again) {
+        if (round_trip() > 0) ++done;
+        CHECK(run_all<7>() == once<7>());
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  CHECK(done == 4002);
+}
+
 TEST_CASE("set_num_threads: a number of threads is positive") {
   const int before = get_num_threads();
   CHECK_THROWS_WITH_AS(set_num_threads(0), "set_num_threads: expected a positive number, got 0", ValueError);
