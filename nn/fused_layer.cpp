@@ -1,6 +1,7 @@
 #include <unroll/autograd/fused.h>
 #include <unroll/autograd/ops/shape.h>
 #include <unroll/core/kernels/copy.h>
+#include <unroll/core/kernels/recurrent_plan.h>
 #include <unroll/core/kernels/recurrent_segments.h>
 #include <unroll/core/kernels/scratch.h>
 #include <unroll/nn/fused_layer.h>
@@ -27,6 +28,7 @@ struct Layer {
   std::size_t directions;
   bool single;
   Memory memory;
+  std::int64_t groups = 1;  // of sequences in the workspace
 
   bool has_cells() const { return sizes.kind == RecurrentKind::LSTM; }
   /// Where the states of a direction stand among the outputs.
@@ -34,7 +36,7 @@ struct Layer {
   std::size_t c_at(std::size_t d) const { return h_at(d) + (single ? 0 : 1); }
   std::size_t outputs() const { return single ? c_at(0) + (has_cells() ? 1 : 0) : h_at(directions); }
   kernels::RecurrentSteps of(std::size_t direction) const {
-    kernels::RecurrentSteps result{.steps = steps, .batch = batch, .reverse = direction == 1};
+    kernels::RecurrentSteps result{.steps = steps, .batch = batch, .reverse = direction == 1, .groups = groups};
     if (packed) result.packed = *packed, result.offsets = offsets;
     return result;
   }
@@ -248,6 +250,8 @@ FusedResult fused_layer(const char* op, FusedKind kind, Memory memory, const Ste
   result.output = outputs[0] =
       layer.single ? state(inputs[1 + kH], width) : like_x(static_cast<std::int64_t>(directions.size()) * width);
   dispatch_float(op, x.dtype(), [&]<class T>() {
+    if (!layer.single && (memory == Memory::KeepGates || !records))
+      layer.groups = kernels::sequence_groups<T>(layer.sizes, layer.of(0));
     for (std::size_t d = 0; d < directions.size(); ++d) {
       const std::span<Tensor, kWorkspaces> mine(&work[kWorkspaces * d], kWorkspaces);
       if (records) std::ranges::move(workspace<T>(layer, x.dtype()), mine.begin());

@@ -23,15 +23,32 @@ namespace unroll::kernels {
 
 enum class RecurrentKind : std::uint8_t { LSTM, GRU, RNN };
 
+/// Of `all`, what comes before part i of so many equal ones.
+constexpr std::int64_t cut(std::int64_t all, std::int64_t i, std::int64_t parts) {
+  return parts == 1 ? all * i : all * i / parts;  // a division takes as long as a small net's row
+}
+
 struct RecurrentSteps {
   std::int64_t steps, batch;                                // T, N
   std::span<const std::int64_t> packed = {}, offsets = {};  // the B_t, and the rows before step t; empty when dense
   bool reverse = false;
+  std::int64_t groups = 1;  // of sequences in a workspace; 1 if packed
   std::int64_t rows(std::int64_t t) const { return packed.empty() ? batch : packed[static_cast<std::size_t>(t)]; }
   std::int64_t first(std::int64_t t) const {
     return packed.empty() ? t * batch : offsets[static_cast<std::size_t>(t)] - offsets[0];
   }
   std::int64_t all() const { return steps == 0 ? 0 : first(steps - 1) + rows(steps - 1); }
+  /// Group g has the sequences from group(g) to before group(g + 1).
+  std::int64_t group(std::int64_t g) const { return cut(batch, g, groups); }
+  std::int64_t group_of(std::int64_t n) const { return groups == 1 ? 0 : ((n + 1) * groups - 1) / batch; }
+  /// In a workspace row n of step t is kept(t, n) + n, a group's rows of all steps before those of the next group; in x
+  /// and y it is first(t) + n. For all n of one group kept() is the same.
+  [[gnu::always_inline]] std::int64_t kept(std::int64_t t, std::int64_t n) const {
+    return groups == 1 ? first(t) : kept_of_group(t, group_of(n));
+  }
+  std::int64_t kept_of_group(std::int64_t t, std::int64_t g) const {
+    return steps * group(g) + t * (group(g + 1) - group(g)) - group(g);
+  }
   /// The step that is the k-th to be computed.
   std::int64_t at(std::int64_t k) const { return reverse ? steps - 1 - k : k; }
   /// The rows of the steps that are the k0-th to the (k1 − 1)-th to be computed: from .first to before .second.
@@ -50,7 +67,7 @@ struct RecurrentSteps {
   std::int64_t continued(std::int64_t k) const { return k == 0 ? 0 : std::min(rows(at(k)), rows(at(k - 1))); }
   /// The steps that are the k0-th to the (k1 − 1)-th to be computed, as a sequence of their own.
   RecurrentSteps part(std::int64_t k0, std::int64_t k1) const {
-    RecurrentSteps result{k1 - k0, batch, packed, offsets, reverse};
+    RecurrentSteps result{k1 - k0, batch, packed, offsets, reverse, groups};
     if (packed.empty()) return result;
     const auto from = static_cast<std::size_t>(std::min(at(k0), at(k1 - 1))), count = static_cast<std::size_t>(k1 - k0);
     result.packed = packed.subspan(from, count), result.offsets = offsets.subspan(from, count);
@@ -100,8 +117,9 @@ template <class T>
 struct RecurrentOutputs {
   T* y;  // (R, Ho), the next row y_row elements on
   std::int64_t y_row;
-  T *h_n, *c_n;                    // (N, Ho), (N, H)
-  T *gates, *cells, *unprojected;  // padded (R, slabs·H), and of an LSTM c (R, H), with P o·tanh c (R, H)
+  T *h_n, *c_n;  // (N, Ho), (N, H)
+  // Padded (R, slabs·H), and of an LSTM c (R, H), with P o·tanh c (R, H); their rows are where steps.kept() says.
+  T *gates, *cells, *unprojected;
 };
 
 /// Gradients of the outputs, null for zero.
@@ -125,7 +143,7 @@ template <class T>
 void recurrent_forward(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
                        const RecurrentOutputs<T>& out);
 
-/// The gates once more, and an LSTM's outputs before the projection, of forward's y and cells.
+/// The gates once more, and an LSTM's outputs before the projection, of forward's y and cells; in one group.
 template <class T>
 void recurrent_gates(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
                      const RecurrentOutputs<T>& out);

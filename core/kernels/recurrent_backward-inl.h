@@ -42,27 +42,27 @@ class Backward {
           FlushDenormals flush;
           weights(part, begin, end, add);
         });
-      if (dx_.x != nullptr) input(first, last);
+      if (dx_.x != nullptr) input(k0, k1);
     }
     for (std::int64_t n = 0; n < steps_.batch; ++n) {
-      if (dx_.h0 != nullptr) std::copy_n(dh_.data() + n * h_row_, s_.output(), dx_.h0 + n * s_.output());
-      if (dx_.c0 != nullptr) std::copy_n(dc_.data() + n * slab_, s_.hidden, dx_.c0 + n * s_.hidden);
+      if (dx_.h0 != nullptr) std::copy_n(dh_.row(n), s_.output(), dx_.h0 + n * s_.output());
+      if (dx_.c0 != nullptr) std::copy_n(dc_.row(n), s_.hidden, dx_.c0 + n * s_.hidden);
     }
   }
 
  private:
   void begin() {
-    dh_ = Scratch<T>(steps_.batch * h_row_);
+    dh_ = States<T>(steps_, h_row_);
     dh_.zero();
-    if (L::has_cells) dc_ = Scratch<T>(steps_.batch * slab_);
+    if (L::has_cells) dc_ = States<T>(steps_, slab_);
     dc_.zero();
     for (std::int64_t n = 0; n < steps_.batch; ++n) {
-      if (dy_.h_n != nullptr) std::copy_n(dy_.h_n + n * s_.output(), s_.output(), dh_.data() + n * h_row_);
-      if (dy_.c_n != nullptr) std::copy_n(dy_.c_n + n * s_.hidden, s_.hidden, dc_.data() + n * slab_);
+      if (dy_.h_n != nullptr) std::copy_n(dy_.h_n + n * s_.output(), s_.output(), dh_.row(n));
+      if (dy_.c_n != nullptr) std::copy_n(dy_.c_n + n * s_.hidden, s_.hidden, dc_.row(n));
     }
     if (s_.projected > 0) {
       outputs_ = Scratch<T>(steps_.all() * h_row_);
-      unprojected_ = Scratch<T>(steps_.batch * slab_);
+      unprojected_ = States<T>(steps_, slab_);
       pack(in_.hr_home, PanelKey::Projection, StridedRows<T>{in_.hr, s_.hidden}, s_.projected, s_.hidden, hr_);
     }
     if (steps_.steps > 1 || dx_.h0 != nullptr)
@@ -96,17 +96,24 @@ class Backward {
 
   // -- The recurrence
 
-  void recur(std::int64_t k0, std::int64_t k1) {
+  // What is handed from step to step, for the rows of one group: row n is n rows on from each.
+  struct Own {
+    T *dh, *dc, *unprojected;
+  };
+
+  void recur(std::int64_t k0, std::int64_t k1) const {
+    auto own_of = [this](std::int64_t n) { return Own{dh_.of(n), dc_.of(n), unprojected_.of(n)}; };
     const std::int64_t parts = plan_.parts, panels = (vectors(s_.output()) + kPanel - 1) / kPanel,
                        units = vectors(s_.hidden), unit_panels = (units + kPanel - 1) / kPanel;
     if (parts == 1 || plan_.by_rows) {
       parallel(parts, [&](std::int64_t i) {
         FlushDenormals flush;
         const std::int64_t n0 = steps_.share(k0, k1, i, parts), n1 = steps_.share(k0, k1, i + 1, parts);
+        const Own own = own_of(n0);
         for (std::int64_t k = k1 - 1; k >= k0; --k) {
-          if (s_.projected > 0) unproject(k, n0, n1, 0, unit_panels);
-          cells(k, n0, n1, 0, units);
-          previous(k, n0, n1, 0, panels);
+          if (s_.projected > 0) unproject(k, n0, n1, 0, unit_panels, own);
+          cells(k, n0, n1, 0, units, own);
+          previous(k, n0, n1, 0, panels, own);
         }
       });
       return;
@@ -117,49 +124,58 @@ class Backward {
         f(count * i / parts, count * (i + 1) / parts);
       });
     };
+    const std::int64_t n = steps_.batch;
+    const Own own = own_of(0);
     for (std::int64_t k = k1 - 1; k >= k0; --k) {
-      const std::int64_t n = steps_.batch;
-      if (s_.projected > 0) each(unit_panels, [&](auto p0, auto p1) { unproject(k, 0, n, p0, p1); });
-      each(units, [&](auto u0, auto u1) { cells(k, 0, n, u0, u1); });
-      each(panels, [&](auto p0, auto p1) { previous(k, 0, n, p0, p1); });
+      if (s_.projected > 0) each(unit_panels, [&](auto p0, auto p1) { unproject(k, 0, n, p0, p1, own); });
+      each(units, [&](auto u0, auto u1) { cells(k, 0, n, u0, u1, own); });
+      each(panels, [&](auto p0, auto p1) { previous(k, 0, n, p0, p1, own); });
     }
   }
 
-  // Row n of the step before the k-th, of what has `row` elements a row; null where none is before.
-  template <class E>
-  E* row_before(E* data, std::int64_t row, std::int64_t k, std::int64_t n) const {
-    return n < steps_.continued(k) ? data + (steps_.first(steps_.at(k - 1)) + n) * row : nullptr;
-  }
-
   // The cells of rows [n0, n1) and vectors [u0, u1) of units.
-  HWY_NOINLINE void cells(std::int64_t k, std::int64_t n0, std::int64_t n1, std::int64_t u0, std::int64_t u1) {
+  HWY_NOINLINE void cells(std::int64_t k, std::int64_t n0, std::int64_t n1, std::int64_t u0, std::int64_t u1,
+                          const Own& own) const {
     const D d;
     const std::int64_t t = steps_.at(k), row = steps_.first(t);
     n1 = std::min(n1, steps_.rows(t));
+    if (n0 >= n1) return;
+    const std::int64_t kept = steps_.kept(t, n0);
+    const T* before = nullptr;  // c or h of the step before, and how many rows of it there are
+    std::int64_t continued = 0;
+    if (k > 0) {
+      const std::int64_t t_before = steps_.at(k - 1);
+      continued = steps_.rows(t_before);
+      before =
+          L::has_cells ? out_.cells + steps_.kept(t_before, n0) * slab_ : out_.y + steps_.first(t_before) * out_.y_row;
+    }
+    T* const dh_of = s_.projected > 0 ? own.unprojected : own.dh;
+    const std::int64_t dh_row = s_.projected > 0 ? slab_ : h_row_;
     for (std::int64_t n = n0; n < n1; ++n) {
-      const T* gates = out_.gates != nullptr ? out_.gates + (row + n) * gate_row_ : nullptr;
-      const T* y = s_.projected > 0 ? out_.unprojected + (row + n) * slab_ : out_.y + (row + n) * out_.y_row;
+      const T* gates = out_.gates != nullptr ? out_.gates + (kept + n) * gate_row_ : nullptr;
+      const T* y = s_.projected > 0 ? out_.unprojected + (kept + n) * slab_ : out_.y + (row + n) * out_.y_row;
       const T* dy = dy_.y != nullptr && s_.projected == 0 ? dy_.y + (row + n) * dy_.y_row : nullptr;
-      const T* h_before = row_before<const T>(out_.y, out_.y_row, k, n);
-      if (h_before == nullptr && in_.h0 != nullptr) h_before = in_.h0 + n * s_.output();
-      const T* c_before = L::has_cells ? row_before<const T>(out_.cells, slab_, k, n) : nullptr;
+      const T* c_before = L::has_cells && n < continued ? before + n * slab_ : nullptr;
+      const T* h_before = nullptr;
+      if constexpr (kind == RecurrentKind::GRU)
+        h_before = n < continued ? before + n * out_.y_row : in_.h0 != nullptr ? in_.h0 + n * s_.output() : nullptr;
       for (std::int64_t u = u0; u < u1; ++u) {
         const std::int64_t unit = u * lanes_, left = s_.hidden - unit;
-        T* dh_at = s_.projected > 0 ? unprojected_.data() + n * slab_ + unit : dh_.data() + n * h_row_ + unit;
-        V dh = hn::LoadU(d, dh_at), before = hn::Zero(d), dc = before;
+        T* dh_at = dh_of + n * dh_row + unit;
+        V dh = hn::LoadU(d, dh_at), from = hn::Zero(d), dc = from;
         if (dy != nullptr) dh = hn::Add(dh, load_part(d, dy + unit, left));
         if constexpr (L::has_cells) {
           if (c_before != nullptr)
-            before = hn::LoadU(d, c_before + unit);
+            from = hn::LoadU(d, c_before + unit);
           else if (in_.c0 != nullptr)
-            before = load_part(d, in_.c0 + n * s_.hidden + unit, left);
-          dc = hn::LoadU(d, dc_.data() + n * slab_ + unit);
+            from = load_part(d, in_.c0 + n * s_.hidden + unit, left);
+          dc = hn::LoadU(d, own.dc + n * slab_ + unit);
         } else if constexpr (kind == RecurrentKind::GRU) {
-          if (h_before != nullptr) before = load_part(d, h_before + unit, left);
+          if (h_before != nullptr) from = load_part(d, h_before + unit, left);
         }
-        cell_backward<kind>(d, Unit<const T>{gates + unit, slab_}, s_.relu, grads_ + (row + n) * gate_row_ + unit, dh,
-                            before, load_part(d, y + unit, left), dc);
-        if constexpr (L::has_cells) hn::StoreU(dc, d, dc_.data() + n * slab_ + unit);
+        cell_backward<kind>(d, Unit<const T>{gates + unit, slab_}, s_.relu, grads_ + (kept + n) * gate_row_ + unit, dh,
+                            from, load_part(d, y + unit, left), dc);
+        if constexpr (L::has_cells) hn::StoreU(dc, d, own.dc + n * slab_ + unit);
         if constexpr (kind == RecurrentKind::GRU) hn::StoreU(dc, d, dh_at);
       }
     }
@@ -168,28 +184,30 @@ class Backward {
   // What rows [n0, n1) of a step will read, in the cells and for W_ih's gradient, and of a long sequence has gone from
   // the caches since forward.
   void read_at(std::int64_t k, std::int64_t n0, std::int64_t n1, Soon<T>& soon) const {
-    auto add = [&](const T* data, std::int64_t row, std::int64_t of_step) {
+    auto add = [&](const T* data, std::int64_t row, std::int64_t of_step, bool kept) {
       const std::int64_t t = steps_.at(of_step), rows = std::min(n1, steps_.rows(t)) - n0;
-      if (data != nullptr) soon.add(data + (steps_.first(t) + n0) * row, rows * row);
+      if (data != nullptr) soon.add(data + ((kept ? steps_.kept(t, n0) : steps_.first(t)) + n0) * row, rows * row);
     };
-    add(out_.gates, gate_row_, k);
-    add(dy_.y, dy_.y_row, k);
+    add(out_.gates, gate_row_, k, true);
+    add(dy_.y, dy_.y_row, k, false);
     if (s_.projected > 0)
-      add(out_.unprojected, slab_, k);
+      add(out_.unprojected, slab_, k, true);
     else if (kind != RecurrentKind::GRU)
-      add(out_.y, out_.y_row, k);
+      add(out_.y, out_.y_row, k, false);
     else if (k > 0)
-      add(out_.y, out_.y_row, k - 1);
-    if (L::has_cells && k > 0) add(out_.cells, slab_, k - 1);
-    if (dx_.ih != nullptr) add(in_.x, s_.input, k);
+      add(out_.y, out_.y_row, k - 1, false);
+    if (L::has_cells && k > 0) add(out_.cells, slab_, k - 1, true);
+    if (dx_.ih != nullptr) add(in_.x, s_.input, k, false);
   }
 
   // dh of the step before, what the products with h bring; panels [p0, p1) of it.
-  void previous(std::int64_t k, std::int64_t n0, std::int64_t n1, std::int64_t p0, std::int64_t p1) {
+  void previous(std::int64_t k, std::int64_t n0, std::int64_t n1, std::int64_t p0, std::int64_t p1,
+                const Own& own) const {
     const std::int64_t t = steps_.at(k);
     n1 = std::min(n1, dx_.h0 != nullptr ? steps_.rows(t) : steps_.continued(k));
     if (n0 >= n1) return;
-    const Left<T> a{grads_ + steps_.first(t) * gate_row_ + L::h_slab * slab_, gate_row_, 1, s_.hidden, L::gates, slab_};
+    const Left<T> a{
+        grads_ + steps_.kept(t, n0) * gate_row_ + L::h_slab * slab_, gate_row_, 1, s_.hidden, L::gates, slab_};
     Soon<T> soon;
     if (k > 0 && n1 - n0 > kRows) read_at(k - 1, n0, n1, soon);  // a single tile has no time for it
     // Fetched as late as there are tiles enough, or the panels of a large W_hh would be in its way.
@@ -199,43 +217,83 @@ class Backward {
     there_and_back(k, p0, p1, [&](std::int64_t p) {
       if (fetches(p)) --to_come;
       panel_product(D(), a, n0, n1, hh_.data() + p * kPanel * lanes_ * L::gates * s_.hidden, width(s_.output(), p),
-                    Into<T>{dh_.data() + p * kPanel * lanes_, h_row_, lanes_, kind == RecurrentKind::GRU},
+                    Into<T>{own.dh + p * kPanel * lanes_, h_row_, lanes_, kind == RecurrentKind::GRU},
                     fetches(p) && to_come * of_panel < soon.left() ? &soon : nullptr);
     });
   }
 
   // The complete dh of a projected state, kept for W_hr's gradient, and behind the projection d(o·tanh c).
-  void unproject(std::int64_t k, std::int64_t n0, std::int64_t n1, std::int64_t p0, std::int64_t p1) {
+  void unproject(std::int64_t k, std::int64_t n0, std::int64_t n1, std::int64_t p0, std::int64_t p1,
+                 const Own& own) const {
     const std::int64_t t = steps_.at(k), row = steps_.first(t);
     n1 = std::min(n1, steps_.rows(t));
     if (n0 >= n1) return;
+    T* const outputs = outputs_.data() + steps_.kept(t, n0) * h_row_;
     if (p0 == 0)
       for (std::int64_t n = n0; n < n1; ++n)
         for (std::int64_t i = 0; i < s_.projected; ++i)
-          outputs_.data()[(row + n) * h_row_ + i] =
-              dh_.data()[n * h_row_ + i] + (dy_.y != nullptr ? dy_.y[(row + n) * dy_.y_row + i] : T{0});
-    const Left<T> a{outputs_.data() + row * h_row_, h_row_, 1, s_.projected};
+          outputs[n * h_row_ + i] =
+              own.dh[n * h_row_ + i] + (dy_.y != nullptr ? dy_.y[(row + n) * dy_.y_row + i] : T{0});
+    const Left<T> a{outputs, h_row_, 1, s_.projected};
     for (std::int64_t p = p0; p < p1; ++p)
       panel_product(D(), a, n0, n1, hr_.data() + p * kPanel * lanes_ * s_.projected, width(s_.hidden, p),
-                    Into<T>{unprojected_.data() + p * kPanel * lanes_, slab_, lanes_});
+                    Into<T>{own.unprojected + p * kPanel * lanes_, slab_, lanes_});
   }
 
   // -- Over a chunk of steps
 
   // Row r of the states that the steps began from; null for zeros.
   auto states_before() const {
-    return [this, k = std::int64_t{-1}, first = std::int64_t{0}, last = std::int64_t{0}](std::int64_t r) mutable {
+    return [this, first = std::int64_t{0}, last = std::int64_t{0}, continued = std::int64_t{0},
+            before = std::int64_t{0}](std::int64_t r) mutable -> const T* {
       if (r < first || r >= last) {
         std::int64_t t = 0;
         if (steps_.packed.empty())
           t = r / steps_.batch;
         else
           t = std::ranges::upper_bound(steps_.offsets, r + steps_.offsets[0]) - steps_.offsets.begin() - 1;
-        k = steps_.at(t), first = steps_.first(t), last = first + steps_.rows(t);  // at() is its own inverse
+        const std::int64_t k = steps_.at(t);  // at() is its own inverse
+        first = steps_.first(t), last = first + steps_.rows(t);
+        continued = steps_.continued(k), before = k > 0 ? steps_.first(steps_.at(k - 1)) : 0;
       }
-      const T* h = row_before<const T>(out_.y, out_.y_row, k, r - first);
-      return h == nullptr && in_.h0 != nullptr ? in_.h0 + (r - first) * s_.output() : h;
+      const std::int64_t n = r - first;
+      if (n < continued) return out_.y + (before + n) * out_.y_row;
+      return in_.h0 != nullptr ? in_.h0 + n * s_.output() : nullptr;
     };
+  }
+
+  // Row r, in the order of steps, of what is kept: gradients are summed in that order, whatever the groups.
+  auto kept_rows(const T* data, std::int64_t row) const {
+    return [this, data, row, first = std::int64_t{0}, last = steps_.groups == 1 ? steps_.all() : 0,
+            shift = std::int64_t{0}](std::int64_t r) mutable {
+      if (r < first || r >= last) {
+        const std::int64_t t = r / steps_.batch, n = r - t * steps_.batch, g = steps_.group_of(n);
+        first = steps_.first(t) + steps_.group(g), last = steps_.first(t) + steps_.group(g + 1);
+        shift = steps_.kept(t, n) - steps_.first(t);
+      }
+      return data + (r + shift) * row;
+    };
+  }
+
+  // Columns [c0, c1) of each slab of some rows in the order of steps: where they lie, or else a copy. The first is c0.
+  struct Columns {
+    const T* data;
+    std::int64_t row, slab;
+  };
+  Columns in_order(Columns from, std::int64_t slabs, std::int64_t c0, std::int64_t c1, std::int64_t r0, std::int64_t r1,
+                   Scratch<T>& copy) const {
+    from.data += c0;
+    if (steps_.groups == 1) return {from.data + r0 * from.row, from.row, from.slab};
+    const std::int64_t slab = pad<T>(c1 - c0), row = padded_row<T>(slabs * slab);
+    if (copy.data() == nullptr) copy = Scratch<T>(depth() * row);
+    auto rows = kept_rows(from.data, from.row);
+    for (std::int64_t r = r0; r < r1; ++r) {
+      const T* at = rows(r);
+      T* to = copy.data() + (r - r0) * row;
+      for (std::int64_t s = 0; s < slabs; ++s, at += from.slab, to += slab)
+        for (std::int64_t c = 0; c < c1 - c0; c += lanes_) hn::StoreU(hn::LoadU(D(), at + c), D(), to + c);
+    }
+    return {copy.data(), row, slab};
   }
 
   // How many rows the gradients of weights take at a time. Sums come and go with each time; but the columns of a slab
@@ -263,25 +321,27 @@ class Backward {
     const std::int64_t o0 = share(s_.output(), part),
                        o1 = part + 1 == parts ? s_.output() : share(s_.output(), part + 1);
     if (dx_.hr != nullptr && o0 < o1) hr = {dx_.hr, s_.hidden, s_.projected, o0, o1};
+    Scratch<T> of_gates, of_outputs;
     auto states = states_before();
     const std::int64_t rows = last - first, blocks = std::max<std::int64_t>(1, (rows + depth() - 1) / depth());
     for (std::int64_t i = 0; i < blocks; ++i) {
       const std::int64_t r = first + rows * i / blocks, end = first + rows * (i + 1) / blocks;
       ih.pack(StridedRows<T>{in_.x, s_.input}, r, end);
       hh.pack(states, r, end);
-      hr.pack(StridedRows<T>{out_.unprojected, slab_}, r, end);
-      const T* grads = grads_ + r * gate_row_;
+      hr.pack(kept_rows(out_.unprojected, slab_), r, end);
+      const Columns gates = in_order({grads_, gate_row_, slab_}, s_.slabs(), u0, u1, r, end, of_gates);
       for (std::int64_t slab = 0; slab < s_.slabs(); ++slab) {
         const std::int64_t of_x = slab - L::x_slab, of_h = slab - L::h_slab;
-        columns.take(grads + slab * slab_ + u0, gate_row_, end - r, u1 - u0, pack);
+        columns.take(gates.data + slab * gates.slab, gates.row, end - r, u1 - u0, pack);
         if (of_x >= 0 && of_x < L::gates) ih.sum(columns, L::x_order[of_x], add || i > 0);
         if (of_h >= 0 && of_h < L::gates) hh.sum(columns, L::h_order[of_h], add || i > 0);
       }
       if (dx_.hr != nullptr) {
-        columns.take(outputs_.data() + r * h_row_ + o0, h_row_, end - r, o1 - o0, pack);
+        const Columns outputs = in_order({outputs_.data(), h_row_, 0}, 1, o0, o1, r, end, of_outputs);
+        columns.take(outputs.data, outputs.row, end - r, o1 - o0, pack);
         hr.sum(columns, 0, add || i > 0);
       }
-      bias.add(grads, gate_row_, slab_, end - r);
+      bias.add(gates.data - u0, gates.row, gates.slab, end - r);
     }
     for (std::int64_t g = 0; g < L::gates; ++g) {
       bias.give(L::x_slab + g, dx_.bias_ih != nullptr ? dx_.bias_ih + L::x_order[g] * s_.hidden : nullptr, add);
@@ -289,23 +349,25 @@ class Backward {
     }
   }
 
-  // dx = dG_x W_ih in rows [first, last)
-  void input(std::int64_t first, std::int64_t last) const {
-    const std::int64_t rows = last - first, panels = (vectors(s_.input) + kPanel - 1) / kPanel;
-    const Left<T> a{grads_ + L::x_slab * slab_, gate_row_, 1, s_.hidden, L::gates, slab_};
+  // dx = dG_x W_ih in those steps
+  void input(std::int64_t k0, std::int64_t k1) const {
+    const std::int64_t panels = (vectors(s_.input) + kPanel - 1) / kPanel;
     parallel(plan_.all_parts, [&](std::int64_t part) {
       FlushDenormals flush;
-      const std::int64_t end = first + rows * (part + 1) / plan_.all_parts;
-      for (std::int64_t r = first + rows * part / plan_.all_parts; r < end; r += kRowsAtOnce)
-        for (std::int64_t p = 0; p < panels; ++p) {
-          const std::int64_t at = p * kPanel * lanes_, wide = width(s_.input, p);
-          panel_product(D(), a, r, std::min(end, r + kRowsAtOnce), ih_.data() + at * L::gates * s_.hidden, wide,
-                        Into<T>{.data = dx_.x + at,
-                                .row = s_.input,
-                                .vector = lanes_,
-                                .add = dx_.x_add,
-                                .last = s_.input - at - (wide - 1) * lanes_});
-        }
+      for_row_runs(steps_, k0, k1, part, plan_.all_parts, kRowsAtOnce, [&](const RowRuns& rows) {
+        for (std::int64_t p = 0; p < panels; ++p)
+          for (std::int64_t i = 0; i < rows.runs; ++i) {
+            const std::int64_t at = p * kPanel * lanes_, wide = width(s_.input, p);
+            const T* grads = grads_ + (rows.kept + i * rows.count) * gate_row_ + L::x_slab * slab_;
+            panel_product(D(), Left<T>{grads, gate_row_, 1, s_.hidden, L::gates, slab_}, 0, rows.count,
+                          ih_.data() + at * L::gates * s_.hidden, wide,
+                          Into<T>{.data = dx_.x + (rows.x + i * rows.apart) * s_.input + at,
+                                  .row = s_.input,
+                                  .vector = lanes_,
+                                  .add = dx_.x_add,
+                                  .last = s_.input - at - (wide - 1) * lanes_});
+          }
+      });
     });
   }
 
@@ -321,7 +383,8 @@ class Backward {
   const std::int64_t slab_ = pad<T>(s_.hidden), gate_row_ = unroll::kernels::gate_row<T>(s_);
   const std::int64_t h_row_ = padded_row<T>(s_.output());
   Panels<T> ih_, hh_, hr_;
-  Scratch<T> dh_, dc_, outputs_, unprojected_;
+  States<T> dh_, dc_, unprojected_;
+  Scratch<T> outputs_;
 };
 
 }  // namespace unroll::kernels::HWY_NAMESPACE

@@ -1,4 +1,5 @@
-// What the cells do to each unit once the products are there, and how their gates lie.
+// What the cells do to each unit once the products are there, how their gates lie, and in what runs their rows are
+// taken.
 #if defined(UNROLL_RECURRENT_CELLS_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef UNROLL_RECURRENT_CELLS_INL_H
 #undef UNROLL_RECURRENT_CELLS_INL_H
@@ -31,6 +32,33 @@ struct Layout<RecurrentKind::GRU> {
   static constexpr std::int64_t x_order[] = {2, 0, 1}, h_order[] = {0, 1, 2};
   static constexpr bool keeps_gates = true, has_cells = false;
 };
+
+/// Rows that follow each other in x and in what is kept alike: `count` of them `runs` times, in x `apart` rows from one
+/// time to the next.
+struct RowRuns {
+  std::int64_t x, kept, count, runs, apart;
+};
+
+/// Calls f(RowRuns) for part i of the rows of all steps from the k0-th to before the k1-th, about `most` rows at a
+/// time. Groups are the parts, where there are any.
+template <class F>
+HWY_INLINE void for_row_runs(const RecurrentSteps& steps, std::int64_t k0, std::int64_t k1, std::int64_t i,
+                             std::int64_t parts, std::int64_t most, const F& f) {
+  const auto [first, last] = steps.rows_of(k0, k1);
+  if (steps.groups == 1) {
+    const std::int64_t rows = last - first, end = first + cut(rows, i + 1, parts);
+    for (std::int64_t r = first + cut(rows, i, parts), count = 0; r < end; r += count) {
+      count = std::min(most, end - r);
+      f(RowRuns{r, r, count, 1, count});
+    }
+  } else {
+    const std::int64_t n = steps.group(i), count = steps.group(i + 1) - n,
+                       at_once = std::max<std::int64_t>(1, most / count);
+    const std::int64_t t0 = std::min(steps.at(k0), steps.at(k1 - 1)), t1 = t0 + k1 - k0;
+    for (std::int64_t t = t0; t < t1; t += at_once)
+      f(RowRuns{steps.first(t) + n, steps.kept(t, n) + n, count, std::min(at_once, t1 - t), steps.batch});
+  }
+}
 
 /// One vector of units of one row: where its slabs begin, and how far they are apart.
 template <class T>

@@ -30,17 +30,28 @@ class Forward {
     pack();
     const std::int64_t per_chunk = steps_ahead();
     const bool keep = L::keeps_gates && out_.gates != nullptr;
-    if (!keep) chunk_ = Scratch<T>(std::min(per_chunk, steps_.steps) * steps_.batch * gate_row_);
-    for (std::int64_t k = 0; k < steps_.steps; k += per_chunk) {
-      const std::int64_t end = std::min(steps_.steps, k + per_chunk);
-      const auto [first, last] = steps_.rows_of(k, end);
-      gates_ = keep ? out_.gates : chunk_.data() - first * gate_row_;
-      parallel(plan_.all_parts, [&, begin = first, rows = last - first](std::int64_t i) {
+    if (!keep) chunk_ = States<T>(steps_, std::min(per_chunk, steps_.steps) * gate_row_);
+    auto for_chunks = [&](auto f) {
+      for (std::int64_t k = 0; k < steps_.steps; k += per_chunk) f(k, std::min(steps_.steps, k + per_chunk));
+    };
+    if (steps_.groups > 1)
+      parallel(steps_.groups, [&](std::int64_t g) {
         FlushDenormals flush;
-        project(begin + rows * i / plan_.all_parts, begin + rows * (i + 1) / plan_.all_parts);
+        for_chunks([&](std::int64_t k, std::int64_t end) {
+          const Own own = own_of(g, k, end);
+          project(k, end, g, own.gates);
+          recur_rows(k, end, steps_.group(g), steps_.group(g + 1), own);
+        });
       });
-      recur(k, end);
-    }
+    else
+      for_chunks([&](std::int64_t k, std::int64_t end) {
+        const Own own = own_of(0, k, end);
+        parallel(plan_.all_parts, [&](std::int64_t i) {
+          FlushDenormals flush;
+          project(k, end, i, own.gates);
+        });
+        recur(k, end, own);
+      });
     // Sequences of no steps end as they begin.
     for (std::int64_t n = steps_.rows(0); n < steps_.batch; ++n) {
       give_state(in_.h0, s_.output(), n, out_.h_n);
@@ -52,17 +63,16 @@ class Forward {
   /// product. The sums are taken in forward's order, to its very bits.
   void rebuild() {
     pack();
-    gates_ = out_.gates;
     const std::int64_t all = steps_.all();
     parallel(plan_.all_parts, [&](std::int64_t i) {
       FlushDenormals flush;
       const std::int64_t begin = all * i / plan_.all_parts, end = all * (i + 1) / plan_.all_parts;
-      project(begin, end);
+      project(0, steps_.steps, i, out_.gates);
       for_states_before([&](std::int64_t first, std::int64_t last, const T* states, std::int64_t row) {
         first = std::max(first, begin), last = std::min(last, end);
         for (std::int64_t u = 0; u < groups_; ++u)
           for_row_blocks<kRowsAtOnce>(first, last, [&](std::int64_t r, std::int64_t count) {
-            if (states != nullptr) product_with_h(Left<T>{states, row, 1, s_.output()}, r, r + count, u, gates_);
+            if (states != nullptr) product_with_h(Left<T>{states, row, 1, s_.output()}, r, r + count, u, out_.gates);
             activate_rows(r, r + count, u * lanes_);
           });
       });
@@ -75,7 +85,8 @@ class Forward {
   std::int64_t steps_ahead() const {
     const std::int64_t row_bytes = std::max<std::int64_t>(1, gate_row_ * static_cast<std::int64_t>(sizeof(T)));
     const std::int64_t reach = caches().l2 / 2 * plan_.parts / row_bytes;
-    const std::int64_t rows = std::max<std::int64_t>(1, plan_.all_parts == 1 ? std::min(reach, kRowsAtOnce) : reach);
+    const bool meets = plan_.all_parts > steps_.groups;
+    const std::int64_t rows = std::max<std::int64_t>(1, meets ? reach : std::min(reach, kRowsAtOnce * plan_.all_parts));
     const std::int64_t chunks = std::max<std::int64_t>(1, (steps_.all() + rows - 1) / rows);
     return std::max<std::int64_t>(1, (steps_.steps + chunks - 1) / chunks);
   }
@@ -120,14 +131,11 @@ class Forward {
                           panels + (p - at) * lanes_ * s_.hidden + at * lanes_, width * lanes_);
         }
       });
-      if (out_.unprojected == nullptr) unprojected_ = Scratch<T>(steps_.batch * slab_);
+      if (out_.unprojected == nullptr) unprojected_ = States<T>(steps_, slab_);
     }
-    const std::int64_t h_size = steps_.batch * h_row_;
-    h_ = Scratch<T>(2 * h_size);
+    h_ = States<T>(steps_, h_row_, 2);
     h_.zero();
-    state_[0] = h_.data();
-    state_[1] = h_.data() + h_size;
-    if (L::has_cells) c_ = Scratch<T>(steps_.batch * slab_);
+    if (L::has_cells) c_ = States<T>(steps_, slab_);
   }
 
   // The bias of each panel of x, in its order; behind them, of a GRU, that of m.
@@ -153,32 +161,32 @@ class Forward {
     return fetches_ahead(group_vectors(0)) && read * static_cast<std::int64_t>(sizeof(T)) <= caches().l2 / 2;
   }
 
-  // Rows [first, last) of what x adds to the sums. Many are taken some at a time where W's panels stay near: then the
-  // next rows are what comes from afar, and the first panel's tiles fetch them.
-  void project(std::int64_t first, std::int64_t last) const {
-    const Left<T> a{in_.x, s_.input, 1, s_.input};
-    auto add = [&](std::int64_t r, std::int64_t count) {
-      Soon<T> next;
-      next.add(in_.x + (r + count) * s_.input, std::min(last - r - count, count) * s_.input);
-      for (std::int64_t u = 0; u < groups_; ++u) {
-        const std::int64_t at = u * kUnits * lanes_;
-        panel_product(D(), a, r, r + count, ih_.data() + at * L::gates * s_.input, group_vectors(u),
-                      Into<T>{.data = gates_ + L::x_slab * slab_ + at,
-                              .row = gate_row_,
-                              .vector = group_stride(),
-                              .bias = bias_.data() != nullptr ? bias_.data() + at * L::gates : nullptr},
-                      u == 0 ? &next : nullptr);
-      }
-    };
-    if (last - first > kRowsAtOnce && stays_near())
-      for_row_blocks<kRowsAtOnce>(first, last, add);
-    else
-      add(first, last - first);
-    if (kind == RecurrentKind::GRU)
-      for (std::int64_t r = first; r < last; ++r)
-        for (std::int64_t h = 0; h < unit_vectors_ * lanes_; h += lanes_)
-          hn::StoreU(bias_.data() != nullptr ? hn::LoadU(D(), bias_.data() + L::gates * slab_ + h) : hn::Zero(D()), D(),
-                     gates_ + r * gate_row_ + 3 * slab_ + h);
+  // Part i of what x adds to the sums of those steps. Many rows are taken some at a time where W's panels stay near:
+  // then the next rows are what comes from afar, and the first panel's tiles fetch them.
+  void project(std::int64_t k0, std::int64_t k1, std::int64_t i, T* gates) const {
+    const std::int64_t all = steps_.all();
+    const bool in_blocks = all > kRowsAtOnce && stays_near();
+    for_row_runs(steps_, k0, k1, i, plan_.all_parts, in_blocks ? kRowsAtOnce : all, [&](const RowRuns& rows) {
+      const std::int64_t begin = rows.kept, end = begin + rows.runs * rows.count;
+      for (std::int64_t u = 0; u < groups_; ++u)
+        for (std::int64_t r = begin, x = rows.x; r < end; r += rows.count, x += rows.apart) {
+          const std::int64_t at = u * kUnits * lanes_, after = x + rows.runs * rows.apart;
+          Soon<T> next;
+          if (u == 0) next.add(in_.x + after * s_.input, std::min(all - after, rows.count) * s_.input);
+          panel_product(D(), Left<T>{in_.x + x * s_.input, s_.input, 1, s_.input}, 0, rows.count,
+                        ih_.data() + at * L::gates * s_.input, group_vectors(u),
+                        Into<T>{.data = gates + r * gate_row_ + L::x_slab * slab_ + at,
+                                .row = gate_row_,
+                                .vector = group_stride(),
+                                .bias = bias_.data() != nullptr ? bias_.data() + at * L::gates : nullptr},
+                        u == 0 ? &next : nullptr);
+        }
+      if (kind == RecurrentKind::GRU)
+        for (std::int64_t r = begin; r < end; ++r)
+          for (std::int64_t h = 0; h < unit_vectors_ * lanes_; h += lanes_)
+            hn::StoreU(bias_.data() != nullptr ? hn::LoadU(D(), bias_.data() + L::gates * slab_ + h) : hn::Zero(D()),
+                       D(), gates + r * gate_row_ + 3 * slab_ + h);
+    });
   }
 
   // Adds to the sums of rows [n0, n1) and of group u what h brings.
@@ -213,7 +221,7 @@ class Forward {
     if constexpr (L::keeps_gates) {
       V gates[4];
       for (std::int64_t r = first; r < last; ++r) {
-        activate<kind>(D(), Unit<T>{gates_ + r * gate_row_ + unit, slab_}, gates);
+        activate<kind>(D(), Unit<T>{out_.gates + r * gate_row_ + unit, slab_}, gates);
         if constexpr (L::has_cells)
           if (s_.projected > 0)
             hn::StoreU(hn::Mul(gates[3], Tanh(D(), hn::LoadU(D(), out_.cells + r * slab_ + unit))), D(),
@@ -232,117 +240,145 @@ class Forward {
 
   // -- The recurrence
 
-  void recur(std::int64_t k0, std::int64_t k1) {
+  // What a group's threads go on with: from each of these on, its row n is n rows on.
+  struct Own {
+    T *gates, *h[2], *c, *unprojected;  // gates: where those of row 0 of step 0 were, if they are kept for a chunk only
+  };
+  Own own_of(std::int64_t g, std::int64_t k0, std::int64_t k1) const {
+    const std::int64_t n = steps_.group(g), t = std::min(steps_.at(k0), steps_.at(k1 - 1));
+    return {chunk_.of(n) == nullptr ? out_.gates : chunk_.row(n) - (steps_.kept(t, n) + n) * gate_row_,
+            {h_.of(n), h_.of(n, 1)},
+            c_.of(n),
+            unprojected_.of(n)};
+  }
+
+  void recur_rows(std::int64_t k0, std::int64_t k1, std::int64_t n0, std::int64_t n1, const Own& own) const {
+    for (std::int64_t k = k0; k < k1; ++k) {
+      join(k, n0, n1, own);
+      step(k, n0, n1, 0, groups_, own);
+      if (s_.projected > 0) project_output(k, n0, n1, 0, out_panels_, own);
+      leave(k, n0, n1, own);
+    }
+  }
+
+  void recur(std::int64_t k0, std::int64_t k1, const Own& own) const {
     if (plan_.parts == 1 || plan_.by_rows) {
       parallel(plan_.parts, [&](std::int64_t i) {
         FlushDenormals flush;
-        const std::int64_t n0 = steps_.share(k0, k1, i, plan_.parts), n1 = steps_.share(k0, k1, i + 1, plan_.parts);
-        for (std::int64_t k = k0; k < k1; ++k) {
-          join(k, n0, n1);
-          step(k, n0, n1, 0, groups_);
-          if (s_.projected > 0) project_output(k, n0, n1, 0, out_panels_);
-          leave(k, n0, n1);
-        }
+        recur_rows(k0, k1, steps_.share(k0, k1, i, plan_.parts), steps_.share(k0, k1, i + 1, plan_.parts), own);
       });
       return;
     }
     for (std::int64_t k = k0; k < k1; ++k) {
-      join(k, 0, steps_.batch);
+      join(k, 0, steps_.batch, own);
       parallel(plan_.parts, [&](std::int64_t i) {
         FlushDenormals flush;
-        step(k, 0, steps_.batch, groups_ * i / plan_.parts, groups_ * (i + 1) / plan_.parts);
+        step(k, 0, steps_.batch, groups_ * i / plan_.parts, groups_ * (i + 1) / plan_.parts, own);
       });
       if (s_.projected > 0)
         parallel(plan_.parts, [&](std::int64_t i) {
           FlushDenormals flush;
-          project_output(k, 0, steps_.batch, out_panels_ * i / plan_.parts, out_panels_ * (i + 1) / plan_.parts);
+          project_output(k, 0, steps_.batch, out_panels_ * i / plan_.parts, out_panels_ * (i + 1) / plan_.parts, own);
         });
-      leave(k, 0, steps_.batch);
+      leave(k, 0, steps_.batch, own);
     }
   }
 
-  T* before(std::int64_t k) const { return state_[k % 2]; }
-  T* after(std::int64_t k) const { return state_[(k + 1) % 2]; }
-
   // Rows of [n0, n1) whose first step is the k-th take up their initial state.
-  void join(std::int64_t k, std::int64_t n0, std::int64_t n1) {
+  void join(std::int64_t k, std::int64_t n0, std::int64_t n1, const Own& own) const {
     n0 = std::max(n0, steps_.continued(k)), n1 = std::min(n1, steps_.rows(steps_.at(k)));
     for (std::int64_t n = n0; n < n1; ++n) {
-      if (in_.h0 != nullptr) std::copy_n(in_.h0 + n * s_.output(), s_.output(), before(k) + n * h_row_);
+      if (in_.h0 != nullptr) std::copy_n(in_.h0 + n * s_.output(), s_.output(), own.h[k % 2] + n * h_row_);
       if (!L::has_cells) continue;
-      T* c = c_.data() + n * slab_;
+      T* c = own.c + n * slab_;
       std::fill_n(c, slab_, T{0});
       if (in_.c0 != nullptr) std::copy_n(in_.c0 + n * s_.hidden, s_.hidden, c);
     }
   }
 
   // Rows of [n0, n1) whose last step was the k-th leave their final state.
-  void leave(std::int64_t k, std::int64_t n0, std::int64_t n1) const {
+  void leave(std::int64_t k, std::int64_t n0, std::int64_t n1, const Own& own) const {
     n0 = std::max(n0, k + 1 < steps_.steps ? steps_.continued(k + 1) : 0);
     n1 = std::min(n1, steps_.rows(steps_.at(k)));
     for (std::int64_t n = n0; n < n1; ++n) {
-      if (out_.h_n != nullptr) std::copy_n(after(k) + n * h_row_, s_.output(), out_.h_n + n * s_.output());
-      if (out_.c_n != nullptr) std::copy_n(c_.data() + n * slab_, s_.hidden, out_.c_n + n * s_.hidden);
+      if (out_.h_n != nullptr) std::copy_n(own.h[(k + 1) % 2] + n * h_row_, s_.output(), out_.h_n + n * s_.output());
+      if (out_.c_n != nullptr) std::copy_n(own.c + n * slab_, s_.hidden, out_.c_n + n * s_.hidden);
     }
   }
 
-  void step(std::int64_t k, std::int64_t n0, std::int64_t n1, std::int64_t u0, std::int64_t u1) {
-    const std::int64_t t = steps_.at(k), row = steps_.first(t);
+  HWY_INLINE void step(std::int64_t k, std::int64_t n0, std::int64_t n1, std::int64_t u0, std::int64_t u1,
+                       const Own& own) const {
+    const std::int64_t t = steps_.at(k);
     n1 = std::min(n1, steps_.rows(t));
     if (n0 >= n1) return;
-    T* gates = gates_ + row * gate_row_;
-    const Left<T> a{before(k), h_row_, 1, s_.output()};
+    const std::int64_t kept = steps_.kept(t, n0);
+    const Rows of_step{.y = out_.y + steps_.first(t) * out_.y_row,
+                       .gates = own.gates + kept * gate_row_,
+                       .cells = out_.cells != nullptr ? out_.cells + kept * slab_ : nullptr,
+                       .unprojected = unprojected(kept, own),
+                       .before = own.h[k % 2],
+                       .after = own.h[(k + 1) % 2],
+                       .c = own.c};
+    const Left<T> a{of_step.before, h_row_, 1, s_.output()};
     const bool from_zero = in_.h0 == nullptr && steps_.continued(k) == 0;
     there_and_back(k, u0, u1, [&](std::int64_t u) {
       for_row_blocks<kRowsAtOnce>(n0, n1, [&](std::int64_t n, std::int64_t count) {
-        if (!from_zero) product_with_h(a, n, n + count, u, gates);
-        cells(k, row, n, n + count, u);
+        if (!from_zero) product_with_h(a, n, n + count, u, of_step.gates);
+        cells(of_step, n, n + count, u);
       });
     });
   }
 
-  // The cell in rows [n0, n1) of the k-th step, which begins at `row`, and the units of group u.
-  HWY_NOINLINE void cells(std::int64_t k, std::int64_t row, std::int64_t n0, std::int64_t n1, std::int64_t u) {
+  // Row 0 of a step, as seen from the rows of one group.
+  struct Rows {
+    T *y, *gates, *cells, *unprojected;
+    T *before, *after, *c;
+  };
+
+  // The cell in rows [n0, n1) of a step and the units of group u.
+  HWY_NOINLINE void cells(const Rows& of, std::int64_t n0, std::int64_t n1, std::int64_t u) const {
     const D d;
     const bool projects = s_.projected > 0;
     for (std::int64_t w = 0; w < group_width(u); ++w) {
       const std::int64_t unit = (u * kUnits + w) * lanes_, left = s_.hidden - unit;
       for (std::int64_t n = n0; n < n1; ++n) {
-        const Unit<T> gates{gates_ + (row + n) * gate_row_ + unit, slab_};
+        const Unit<T> gates{of.gates + n * gate_row_ + unit, slab_};
         V h_before = hn::Zero(d), c = h_before;
-        if constexpr (kind == RecurrentKind::GRU) h_before = hn::LoadU(d, before(k) + n * h_row_ + unit);
-        if constexpr (L::has_cells) c = hn::LoadU(d, c_.data() + n * slab_ + unit);
+        if constexpr (kind == RecurrentKind::GRU) h_before = hn::LoadU(d, of.before + n * h_row_ + unit);
+        if constexpr (L::has_cells) c = hn::LoadU(d, of.c + n * slab_ + unit);
         const V h = cell_forward<kind>(d, gates, s_.relu, h_before, c);
         if constexpr (L::has_cells) {
-          hn::StoreU(c, d, c_.data() + n * slab_ + unit);
-          if (out_.cells != nullptr) hn::StoreU(c, d, out_.cells + (row + n) * slab_ + unit);
+          hn::StoreU(c, d, of.c + n * slab_ + unit);
+          if (of.cells != nullptr) hn::StoreU(c, d, of.cells + n * slab_ + unit);
         }
         if (projects) {
-          hn::StoreU(h, d, unprojected(row, n) + unit);
+          hn::StoreU(h, d, of.unprojected + n * slab_ + unit);
         } else {
-          hn::StoreU(h, d, after(k) + n * h_row_ + unit);
-          store_part(h, d, out_.y + (row + n) * out_.y_row + unit, left);
+          hn::StoreU(h, d, of.after + n * h_row_ + unit);
+          store_part(h, d, of.y + n * out_.y_row + unit, left);
         }
       }
     }
   }
 
-  T* unprojected(std::int64_t row, std::int64_t n) const {
-    return out_.unprojected != nullptr ? out_.unprojected + (row + n) * slab_ : unprojected_.data() + n * slab_;
+  // Outputs before their projection, of a step whose rows are kept at `kept`.
+  T* unprojected(std::int64_t kept, const Own& own) const {
+    return out_.unprojected != nullptr ? out_.unprojected + kept * slab_ : own.unprojected;
   }
 
   // h = W_hr (o · tanh c), panels [p0, p1) of it.
-  void project_output(std::int64_t k, std::int64_t n0, std::int64_t n1, std::int64_t p0, std::int64_t p1) {
-    const std::int64_t t = steps_.at(k), row = steps_.first(t);
+  void project_output(std::int64_t k, std::int64_t n0, std::int64_t n1, std::int64_t p0, std::int64_t p1,
+                      const Own& own) const {
+    const std::int64_t t = steps_.at(k);
     n1 = std::min(n1, steps_.rows(t));
     if (n0 >= n1) return;
-    const Left<T> a{unprojected(row, 0), slab_, 1, s_.hidden};
+    const Left<T> a{unprojected(steps_.kept(t, n0), own), slab_, 1, s_.hidden};
+    T *const h = own.h[(k + 1) % 2], *const y = out_.y + steps_.first(t) * out_.y_row;
     for (std::int64_t p = p0; p < p1; ++p) {
       const std::int64_t at = p * kPanel * lanes_, width = std::min(kPanel, out_vectors_ - p * kPanel);
-      panel_product(D(), a, n0, n1, hr_.data() + at * s_.hidden, width, Into<T>{after(k) + at, h_row_, lanes_});
+      panel_product(D(), a, n0, n1, hr_.data() + at * s_.hidden, width, Into<T>{h + at, h_row_, lanes_});
       for (std::int64_t n = n0; n < n1; ++n)
-        std::copy_n(after(k) + n * h_row_ + at, std::min(width * lanes_, s_.projected - at),
-                    out_.y + (row + n) * out_.y_row + at);
+        std::copy_n(h + n * h_row_ + at, std::min(width * lanes_, s_.projected - at), y + n * out_.y_row + at);
     }
   }
 
@@ -359,9 +395,8 @@ class Forward {
   const std::int64_t out_vectors_ = (s_.output() + lanes_ - 1) / lanes_;
   const std::int64_t out_panels_ = (out_vectors_ + kPanel - 1) / kPanel;
   Panels<T> ih_, hh_, hr_;
-  Scratch<T> bias_, h_, c_, chunk_, unprojected_;
-  T* state_[2] = {};
-  T* gates_ = nullptr;  // of row 0
+  Scratch<T> bias_;
+  States<T> h_, c_, chunk_, unprojected_;
 };
 
 }  // namespace unroll::kernels::HWY_NAMESPACE

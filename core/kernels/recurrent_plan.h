@@ -1,6 +1,7 @@
 #pragma once
 #include <unroll/core/kernels/float_mode.h>
 #include <unroll/core/kernels/recurrent.h>
+#include <unroll/core/kernels/scratch.h>
 #include <unroll/core/parallel.h>
 
 namespace unroll::kernels {
@@ -19,14 +20,23 @@ struct ThreadPlan {
   bool by_rows = true;         // a step's parts are rows of the batch, which need not wait for each other; else units
 };
 
+/// Whether some multiply-adds are worth a second thread. To wake it takes microseconds, in which one does 10⁵ of them;
+/// and what one has written comes to the other a line at a time. From one part of a chip to another that took, of a
+/// layer of 5 million, as long as its half.
+constexpr bool worth_threads(std::int64_t work, std::int64_t round_trip) {
+  constexpr std::int64_t kFar = 300;
+  return work >= (round_trip > kFar ? 6'000'000 : 1'000'000);
+}
+
+/// The plan of a layer, or, where what is kept of its sequences is in groups, of those who made them.
 template <class T>
 ThreadPlan plan_threads(const RecurrentSizes& sizes, const RecurrentSteps& steps) {
   ThreadPlan plan;
+  if (steps.groups > 1) return {steps.groups, steps.groups, true};
   const std::int64_t threads = get_num_threads();
   const std::int64_t step_work = steps.batch * sizes.gates() * sizes.hidden * sizes.output();  // multiply-adds
   const std::int64_t work = steps.all() * sizes.gates() * sizes.hidden * (sizes.input + sizes.output());
-  // Waking a thread takes some microseconds, in which one does some 10⁵ multiply-adds.
-  if (threads == 1 || work < 1'000'000) return plan;
+  if (threads == 1 || !worth_threads(work, 0) || !worth_threads(work, round_trip())) return plan;
   plan.all_parts = threads;
   const std::int64_t weights = sizes.gates() * sizes.hidden * sizes.output() * static_cast<std::int64_t>(sizeof(T));
   plan.by_rows = weights <= caches().l2 * 3 / 4 || step_work < 300'000 * threads;
@@ -34,5 +44,50 @@ ThreadPlan plan_threads(const RecurrentSizes& sizes, const RecurrentSteps& steps
   plan.parts = plan.by_rows ? std::max<std::int64_t>(1, std::min(threads, blocks)) : threads;
   return plan;
 }
+
+/// In how many groups to keep the rows of a layer's sequences: where each thread has its own from the first step to the
+/// last, one for each. Rows of two threads are then never neighbours. In the order of steps they are, in each step, and
+/// the processor that reads on beyond one thread's rows takes lines from another who has just written them: with cores
+/// that share no cache, that takes longer than the step.
+template <class T>
+std::int64_t sequence_groups(const RecurrentSizes& sizes, const RecurrentSteps& steps) {
+  constexpr std::int64_t kFewest = 6;  // a tile's rows
+  if (steps.steps == 1 || !steps.packed.empty()) return 1;
+  const ThreadPlan plan = plan_threads<T>(sizes, steps);
+  const bool own = plan.by_rows && plan.parts == plan.all_parts;
+  return own && steps.batch >= kFewest * plan.parts ? plan.parts : 1;
+}
+
+/// Rows of the sequences, some `copies` of each. Those of two groups are far from each other, as what the processor
+/// fetches on its own is to be of one group: 64 KiB were better than a page, and cost addresses only.
+template <class T>
+class States {
+ public:
+  States() = default;
+  States(const RecurrentSteps& steps, std::int64_t row, std::int64_t copies = 1)
+      : steps_(&steps), row_(row), copies_(copies), data_(copies * steps.batch * row + (steps.groups - 1) * kApart) {}
+  /// From where the row of sequence n is n rows on, for all n of one group; null if there are none.
+  T* of(std::int64_t n, std::int64_t copy = 0) const {
+    if (data_.data() == nullptr) return nullptr;
+    return steps_->groups == 1 ? data_.data() + copy * steps_->batch * row_ : of_group(steps_->group_of(n), copy);
+  }
+  T* row(std::int64_t n) const { return of(n) + n * row_; }
+  void zero() { data_.data() == nullptr || steps_->groups == 1 ? data_.zero() : zero_groups(); }
+
+ private:
+  T* of_group(std::int64_t g, std::int64_t copy) const {
+    const std::int64_t begin = steps_->group(g), count = steps_->group(g + 1) - begin;
+    return data_.data() + g * kApart + (copies_ * begin + copy * count - begin) * row_;
+  }
+  void zero_groups() {
+    for (std::int64_t g = 0; g < steps_->groups; ++g)
+      std::fill_n(row(steps_->group(g)), copies_ * (steps_->group(g + 1) - steps_->group(g)) * row_, T{0});
+  }
+
+  static constexpr std::int64_t kApart = (64 << 10) / sizeof(T);
+  const RecurrentSteps* steps_ = nullptr;
+  std::int64_t row_ = 0, copies_ = 1;
+  Scratch<T> data_;
+};
 
 }  // namespace unroll::kernels

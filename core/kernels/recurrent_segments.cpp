@@ -1,3 +1,4 @@
+#include <unroll/core/kernels/recurrent_plan.h>
 #include <unroll/core/kernels/recurrent_segments.h>
 #include <unroll/core/kernels/scratch.h>
 
@@ -59,7 +60,8 @@ void recurrent_forward_in_segments(const RecurrentSizes& sizes, const RecurrentS
   const std::int64_t h_size = steps.batch * sizes.output(), c_size = steps.batch * sizes.hidden;
   RecurrentInputs<T> from = in;
   for (std::int64_t i = 0, count = segments.count(steps); i < count; ++i) {
-    const Segment segment(steps, segments, i);
+    Segment segment(steps, segments, i);
+    segment.steps.groups = sequence_groups<T>(sizes, segment.steps);
     RecurrentOutputs<T> to = out;
     from.x = segment.of(in.x, sizes.input);
     to.y = segment.of(out.y, out.y_row);
@@ -87,7 +89,8 @@ void recurrent_backward_in_segments(const RecurrentSizes& sizes, const Recurrent
   const Scratch<T> dh(h_size), dc(has_cells ? c_size : 0);
 
   for (std::int64_t i = count - 1; i >= 0; --i) {
-    const Segment segment(steps, segments, i);
+    Segment segment(steps, segments, i);
+    if (runs_again) segment.steps.groups = sequence_groups<T>(sizes, segment.steps);
     RecurrentInputs<T> from = in;
     from.x = segment.of(in.x, sizes.input);
     RecurrentOutputs<T> kept{.y = y.data(),

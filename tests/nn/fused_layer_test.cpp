@@ -4,6 +4,7 @@
 #include <unroll/autograd/ops/reduce.h>
 #include <unroll/autograd/ops/shape.h>
 #include <unroll/core/kernels/float_mode.h>
+#include <unroll/core/kernels/recurrent_plan.h>
 #include <unroll/core/parallel.h>
 
 #include <cmath>
@@ -107,16 +108,19 @@ TEST_CASE("fused layers: one direction's last state alone") {
 }
 
 TEST_CASE("fused layers: the graph can be kept, and differentiated again") {
-  for (Kind kind : {Kind::LSTM, Kind::GRU, Kind::Tanh}) {
-    const Subject s = subject(kind, {.t = 3, .n = 2, .i = 3, .h = 4, .dtype = DType::Float32});
-    Tensors y = s.outputs();
-    Tensor loss = sum(y[0] * y[0]);
-    const Tensors first = grad({loss}, s.tensors, {.retain_graph = true});
-    CHECK(same_bits(grad({loss}, s.tensors, {.retain_graph = true}), first));
-    CHECK(distance(grad({loss}, s.tensors, {.create_graph = true}), first) < 1e-5);
-    CHECK(same_bits(grad({loss}, s.tensors), first));
-    CHECK_THROWS_AS(grad({loss}, s.tensors), GradError);
-  }
+  for (const Case& c : {Case{.t = 3, .n = 2, .i = 3, .h = 4, .dtype = DType::Float32},
+                        Case{.t = 10, .n = 18, .i = 60, .h = 100, .dtype = DType::Float32}})
+    for (Kind kind : {Kind::LSTM, Kind::GRU, Kind::Tanh}) {
+      Threads scope(2);  // the second has a group of sequences for each
+      const Subject s = subject(kind, c);
+      Tensors y = s.outputs();
+      Tensor loss = sum(y[0] * y[0]);
+      const Tensors first = grad({loss}, s.tensors, {.retain_graph = true});
+      CHECK(same_bits(grad({loss}, s.tensors, {.retain_graph = true}), first));
+      CHECK(distance(grad({loss}, s.tensors, {.create_graph = true}), first) < 1e-5);
+      CHECK(same_bits(grad({loss}, s.tensors), first));
+      CHECK_THROWS_AS(grad({loss}, s.tensors), GradError);
+    }
 }
 
 TEST_CASE_TEMPLATE("fused cells: the weights' gradients add up over the steps of a loop", Cell, nn::LSTMCell,
@@ -197,6 +201,48 @@ TEST_CASE("fused layers: the number of threads changes no bit") {
         CHECK(same_bits(values(s, true), one));
       }
     }
+}
+
+TEST_CASE("fused layers: nor does it where each thread keeps its own sequences") {
+  constexpr Case kOne{.t = 60, .n = 19, .i = 60, .h = 100, .dtype = DType::Float32};
+  const kernels::RecurrentSizes sizes{kernels::RecurrentKind::LSTM, kOne.i, kOne.h, 0};
+  auto groups = [&](kernels::RecurrentSteps steps, int threads) {
+    Threads scope(threads);
+    return kernels::sequence_groups<float>(sizes, steps);
+  };
+  CHECK(groups({.steps = 60, .batch = 19}, 1) == 1);
+  CHECK(groups({.steps = 60, .batch = 19}, 2) == 2);
+  CHECK(groups({.steps = 60, .batch = 19}, 3) == 3);
+  CHECK(groups({.steps = 60, .batch = 19}, 4) == 1);  // threads of few rows share them
+  CHECK(groups({.steps = 6, .batch = 19}, 3) == 3);   // a segment of a checkpointed layer
+  for (Kind kind : kKinds)
+    for (nn::Memory memory : {nn::Memory::KeepGates, nn::Memory::RecomputeGates, nn::Memory::Checkpoint})
+      for (bool bidirectional : {false, true})
+        for (std::int64_t proj : {0, 20}) {
+          if (proj > 0 && kind != Kind::LSTM) continue;
+          Case c = kOne;
+          c.memory = memory, c.bidirectional = bidirectional, c.proj = proj;
+          CAPTURE(static_cast<int>(kind));
+          CAPTURE(static_cast<int>(memory));
+          const Subject s = subject(kind, c);
+          Threads scope(1);
+          const Tensors one = values(s, true);
+          for (int forward : {1, 2, 3})
+            for (int backward : {1, 2, 3}) {
+              set_num_threads(forward);
+              CHECK(same_bits(values(s, true, ~0u, [=] { set_num_threads(backward); }), one));
+            }
+          NoGrad no_grad;
+          const Tensors alone = s.outputs();
+          CHECK(same_bits(alone, {one.begin(), one.begin() + static_cast<std::ptrdiff_t>(alone.size())}));
+        }
+}
+
+TEST_CASE("fused layers: a second thread must be worth it, more so if it is far away") {
+  CHECK_FALSE(kernels::worth_threads(999'999, 0));
+  CHECK(kernels::worth_threads(1'000'000, 150));
+  CHECK_FALSE(kernels::worth_threads(5'000'000, 500));
+  CHECK(kernels::worth_threads(6'000'000, 500));
 }
 
 TEST_CASE("fused layers: every instruction set of this CPU") {

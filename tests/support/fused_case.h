@@ -89,7 +89,8 @@ inline Subject subject(Kind kind, const Case& c) {
 }
 
 // Outputs, then the gradients of Σ v·outputs over those outputs that `used` has a bit for.
-inline Tensors values(const Subject& s, bool fused, unsigned used = ~0u) {
+inline Tensors values(
+    const Subject& s, bool fused, unsigned used = ~0u, const std::function<void()>& before_backward = [] {}) {
   FusedMode mode(fused);
   Tensors all = s.outputs(), chosen, cotangents;
   Generator numbers;
@@ -98,6 +99,7 @@ inline Tensors values(const Subject& s, bool fused, unsigned used = ~0u) {
     if ((used >> j & 1) == 0) continue;
     chosen.push_back(all[j]), cotangents.push_back(v);
   }
+  before_backward();
   Tensors dx = grad(chosen, s.tensors, {.grad_outputs = cotangents, .allow_unused = true});
   for (std::size_t k = 0; k < dx.size(); ++k) all.push_back(dx[k].defined() ? dx[k] : zeros_like(s.tensors[k]));
   return all;
