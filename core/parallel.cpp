@@ -16,8 +16,8 @@
 namespace unroll {
 namespace {
 
-// While it waits for what is about to come a thread spins for some ten microseconds: less than it takes to wake one,
-// and not enough to be in another program's way.
+// While it waits for what is about to come a thread spins for 20 to 80 microseconds, by the CPU: about as long as it
+// takes to wake one, and not enough to be in another program's way.
 constexpr int kSpins = 2000;
 
 inline void relax() noexcept {
@@ -54,6 +54,49 @@ struct Job {
   }
 };
 
+// Two threads play a ball back and forth, the first of them with a watch: how long it takes to see what the other has
+// written, and to be seen. Who waits for one that does not come gives up, whatever the other is doing.
+class Rally {
+ public:
+  void play(std::int64_t side) noexcept {
+    auto trip = [this, side](int n, int spins) {
+      if (side == 0) there_.store(n, std::memory_order_release);
+      if (!comes(side == 0 ? back_ : there_, n, spins)) return false;
+      if (side == 1) back_.store(n, std::memory_order_release);
+      return true;
+    };
+    if (!trip(1, 2 * kSpins)) return;  // who has to wake first
+    auto best = Clock::duration::max();
+    for (int n = 2; n < 2 + kRuns * kTrips;) {
+      const auto start = Clock::now();
+      for (int i = 0; i < kTrips; ++i)
+        if (!trip(n++, kSpins)) return;
+      best = std::min(best, Clock::now() - start);
+    }
+    if (side == 0) best_ = best;
+  }
+  /// Of one trip; 0 if it did not come to that.
+  std::int64_t nanoseconds() const noexcept {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(best_).count() / kTrips;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  static constexpr int kRuns = 3, kTrips = 4;
+
+  static bool comes(const std::atomic<int>& ball, int n, int spins) noexcept {
+    for (; ball.load(std::memory_order_acquire) < n; --spins) {
+      if (spins == 0) return false;
+      relax();
+    }
+    return true;
+  }
+
+  alignas(64) std::atomic<int> there_{0};
+  alignas(64) std::atomic<int> back_{0};
+  Clock::duration best_{};
+};
+
 // Threads that are there for the whole life of the process, and sleep.
 class Pool {
  public:
@@ -62,18 +105,21 @@ class Pool {
     if (inside) return false;
     std::unique_lock use(in_use_, std::try_to_lock);
     if (!use) return false;
-    inside = true;
     grow(static_cast<std::size_t>(threads) - 1);
-    const std::size_t others = std::min(workers_.size(), static_cast<std::size_t>(threads) - 1);
-    job.left = job.shares = static_cast<std::int64_t>(others) + 1;
-    for (std::size_t i = 0; i < others; ++i) workers_[i]->call(job);
-    job.work(0);
-    for (std::size_t i = 0; i < others; ++i)  // who has not come yet need not come
-      if (workers_[i]->take() != nullptr) job.work(static_cast<std::int64_t>(i) + 1);
-    for (int spins = 0; job.left.load(std::memory_order_acquire) > 0; ++spins)
-      spins < kSpins ? relax() : std::this_thread::yield();
-    inside = false;
+    hand_out(job, std::min(workers_.size(), static_cast<std::size_t>(threads) - 1));
     return true;
+  }
+
+  // Not if nobody had a use for a thread yet: with one, a process counts references as if there were many.
+  void play(Rally& rally) {
+    if (inside) return;
+    std::unique_lock use(in_use_, std::try_to_lock);
+    if (!use || workers_.empty()) return;
+    auto part = [](const void* context, std::int64_t side) {
+      const_cast<Rally*>(static_cast<const Rally*>(context))->play(side);
+    };
+    Job job{.part = part, .context = &rally, .parts = 2};
+    hand_out(job, 1);
   }
 
   static Pool& instance() {
@@ -115,6 +161,18 @@ class Pool {
     }
   };
 
+  void hand_out(Job& job, std::size_t others) {
+    inside = true;
+    job.left = job.shares = static_cast<std::int64_t>(others) + 1;
+    for (std::size_t i = 0; i < others; ++i) workers_[i]->call(job);
+    job.work(0);
+    for (std::size_t i = 0; i < others; ++i)  // who has not come yet need not come
+      if (workers_[i]->take() != nullptr) job.work(static_cast<std::int64_t>(i) + 1);
+    for (int spins = 0; job.left.load(std::memory_order_acquire) > 0; ++spins)
+      spins < kSpins ? relax() : std::this_thread::yield();
+    inside = false;
+  }
+
   void grow(std::size_t threads) noexcept {
     while (workers_.size() < threads) try {
         workers_.reserve(workers_.size() + 1);
@@ -132,44 +190,10 @@ class Pool {
   std::vector<std::unique_ptr<Worker>> workers_;
 };
 
-// Two threads play one line back and forth, the first of them with a watch. Who waits for one that does not come gives
-// up, whatever the other is doing; the first time it may have to wake.
-class Rally {
- public:
-  void play(std::int64_t side) noexcept {
-    for (int n = 1; n <= kTimes && !over_.load(std::memory_order_relaxed); ++n) {
-      const auto start = Clock::now();
-      if (side == 0) there_.store(n, std::memory_order_release);
-      if (!wait_for(side == 0 ? back_ : there_, n)) return over_.store(true, std::memory_order_relaxed);
-      if (side == 1) back_.store(n, std::memory_order_release);
-      if (side == 0) best_ = std::min(best_, Clock::now() - start);
-    }
-  }
-  std::int64_t nanoseconds() const noexcept {
-    return over_ ? 0 : std::chrono::duration_cast<std::chrono::nanoseconds>(best_).count();
-  }
-
- private:
-  using Clock = std::chrono::steady_clock;
-  static constexpr int kTimes = 8;
-
-  static bool wait_for(const std::atomic<int>& ball, int n) noexcept {
-    for (int spins = 0; ball.load(std::memory_order_acquire) < n; ++spins) {
-      if (spins > (n == 1 ? 10 * kSpins : kSpins)) return false;
-      relax();
-    }
-    return true;
-  }
-
-  alignas(64) std::atomic<int> there_{0};
-  alignas(64) std::atomic<int> back_{0};
-  alignas(64) std::atomic<bool> over_{false};
-  Clock::duration best_ = Clock::duration::max();
-};
-
 int cores() noexcept { return std::max(1, static_cast<int>(std::thread::hardware_concurrency())); }
 
 std::atomic<int> the_threads{cores()};
+std::atomic<std::int64_t> the_round_trip{0};  // 0: what is measured
 
 }  // namespace
 
@@ -181,6 +205,8 @@ void set_num_threads(int threads) {
 int get_num_threads() noexcept { return the_threads.load(std::memory_order_relaxed); }
 
 namespace detail {
+void fix_round_trip(std::int64_t nanoseconds) noexcept { the_round_trip.store(nanoseconds); }
+
 void run_parts(std::int64_t parts, Part part, const void* context) {
   Job job{.part = part, .context = context, .parts = parts};
   const auto threads = static_cast<int>(std::min<std::int64_t>(get_num_threads(), parts));
@@ -192,14 +218,14 @@ void run_parts(std::int64_t parts, Part part, const void* context) {
 std::int64_t round_trip() noexcept {
   using namespace std::chrono;
   static std::atomic<std::int64_t> last{0}, next{0};  // what was measured, and from when on to measure again
-  if (get_num_threads() == 1) return 0;
-  if (Pool::inside) return last.load(std::memory_order_relaxed);
+  if (const std::int64_t fixed = the_round_trip.load(std::memory_order_relaxed); fixed > 0) return fixed;
   const std::int64_t now = duration_cast<milliseconds>(steady_clock::now().time_since_epoch()).count();
   std::int64_t due = next.load(std::memory_order_relaxed);
-  if (now < due || !next.compare_exchange_strong(due, now + 20)) return last.load(std::memory_order_relaxed);
-  Rally rally;
-  parallel(2, [&rally](std::int64_t side) { rally.play(side); });
-  if (rally.nanoseconds() > 0) last.store(rally.nanoseconds(), std::memory_order_relaxed);
+  if (now >= due && next.compare_exchange_strong(due, now + 20)) {
+    Rally rally;
+    Pool::instance().play(rally);
+    if (rally.nanoseconds() > 0) last.store(rally.nanoseconds(), std::memory_order_relaxed);
+  }
   return last.load(std::memory_order_relaxed);
 }
 

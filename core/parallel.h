@@ -15,6 +15,8 @@ using Part = void (*)(const void* context, std::int64_t part);
 /// Calls part(context, i) for each i < parts, in several threads unless they are busy or this is one of them. The first
 /// exception is raised here when all have ended.
 void run_parts(std::int64_t parts, Part part, const void* context);
+/// For tests: what round_trip() says from now on, or 0 for what it measures.
+void fix_round_trip(std::int64_t nanoseconds) noexcept;
 }  // namespace detail
 
 /// Calls f(i) for each i < parts, maybe at the same time.
@@ -25,9 +27,9 @@ void parallel(std::int64_t parts, const F& f) {
       parts, [](const void* context, std::int64_t part) { (*static_cast<const F*>(context))(part); }, &f);
 }
 
-/// Nanoseconds that a line of memory takes from this thread to another of them and back, measured anew every 20 ms at
-/// most: some 100 where cores share a cache, several times as many where they do not, and a virtual machine's may be
-/// moved at any time. 0 if there is one thread only, or none was free so far.
+/// Nanoseconds until a thread sees what the pool's first one has answered to it: some 100 where their cores share a
+/// cache, several times as many where they do not; and a virtual machine's may be moved at any time, so it is measured
+/// anew every 20 ms at most. 0 if the pool has no thread yet, or none was free so far.
 std::int64_t round_trip() noexcept;
 
 /// Sizes in bytes of the first two levels of data cache of a core, as the system tells.

@@ -8,7 +8,8 @@
 
 /// The sequence kernels: one layer in one direction over all its steps, forward and backward, on raw pointers.
 ///
-/// Rows of all steps stand one below the other, R = ΣB_t of them; dense, B_t = N. Sequences come longest first, so
+/// Rows of all steps stand one below the other, R = ΣB_t of them; dense, B_t = N. In a workspace they may stand in
+/// groups of sequences instead (RecurrentSteps::kept). Sequences come longest first, so
 /// those that run at a step are the first rows of the state. What is called padded has rows of pad(…) elements.
 ///
 /// A layer's gates are kept as slabs of H units side by side, (R, slabs · pad(H)): i f g o of an LSTM; n r z m of a
@@ -38,8 +39,8 @@ struct RecurrentSteps {
     return packed.empty() ? t * batch : offsets[static_cast<std::size_t>(t)] - offsets[0];
   }
   std::int64_t all() const { return steps == 0 ? 0 : first(steps - 1) + rows(steps - 1); }
-  /// Group g has the sequences from group(g) to before group(g + 1).
-  std::int64_t group(std::int64_t g) const { return cut(batch, g, groups); }
+  /// Group g has the sequences from group_begin(g) to before group_begin(g + 1).
+  std::int64_t group_begin(std::int64_t g) const { return cut(batch, g, groups); }
   std::int64_t group_of(std::int64_t n) const { return groups == 1 ? 0 : ((n + 1) * groups - 1) / batch; }
   /// In a workspace row n of step t is kept(t, n) + n, a group's rows of all steps before those of the next group; in x
   /// and y it is first(t) + n. For all n of one group kept() is the same.
@@ -47,7 +48,8 @@ struct RecurrentSteps {
     return groups == 1 ? first(t) : kept_of_group(t, group_of(n));
   }
   std::int64_t kept_of_group(std::int64_t t, std::int64_t g) const {
-    return steps * group(g) + t * (group(g + 1) - group(g)) - group(g);
+    const std::int64_t begin = group_begin(g), count = group_begin(g + 1) - begin;
+    return steps * begin + t * count - begin;
   }
   /// The step that is the k-th to be computed.
   std::int64_t at(std::int64_t k) const { return reverse ? steps - 1 - k : k; }
@@ -59,15 +61,16 @@ struct RecurrentSteps {
   /// Sequences from share(i) to before share(i + 1) are the i-th of `parts` which have about as many rows in those
   /// steps: not as many sequences, as the shorter ones are over sooner.
   std::int64_t share(std::int64_t k0, std::int64_t k1, std::int64_t i, std::int64_t parts) const {
-    if (i == parts) return batch;
+    if (i == 0 || i == parts) return i == 0 ? 0 : batch;
+    if (packed.empty()) return cut(batch, i, parts);  // a group, if there are as many
     const auto [first, last] = rows_of(k0, k1);
     return (last - first) * i / (parts * (k1 - k0));
   }
   /// How many rows have a step before the k-th.
   std::int64_t continued(std::int64_t k) const { return k == 0 ? 0 : std::min(rows(at(k)), rows(at(k - 1))); }
-  /// The steps that are the k0-th to the (k1 − 1)-th to be computed, as a sequence of their own.
+  /// The steps that are the k0-th to the (k1 − 1)-th to be computed, as a sequence of their own, in one group.
   RecurrentSteps part(std::int64_t k0, std::int64_t k1) const {
-    RecurrentSteps result{k1 - k0, batch, packed, offsets, reverse, groups};
+    RecurrentSteps result{k1 - k0, batch, packed, offsets, reverse};
     if (packed.empty()) return result;
     const auto from = static_cast<std::size_t>(std::min(at(k0), at(k1 - 1))), count = static_cast<std::size_t>(k1 - k0);
     result.packed = packed.subspan(from, count), result.offsets = offsets.subspan(from, count);
@@ -148,7 +151,8 @@ template <class T>
 void recurrent_gates(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
                      const RecurrentOutputs<T>& out);
 
-/// `out` as forward left it. Gradients of the gates go to `grad_gates`, padded (R, slabs·H), which may be out.gates.
+/// `out` as forward left it. Gradients of the gates go to `grad_gates`, padded (R, slabs·H), rows as those of
+/// out.gates, which it may be.
 template <class T>
 void recurrent_backward(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
                         const RecurrentOutputs<T>& out, T* grad_gates, const RecurrentCotangents<T>& dy,

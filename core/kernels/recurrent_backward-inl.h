@@ -18,6 +18,7 @@ class Backward {
   using L = Layout<kind>;
   using D = Full<T>;
   using V = hn::Vec<D>;
+  static constexpr auto kLanes = static_cast<std::int64_t>(hn::MaxLanes(D()));
 
  public:
   Backward(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
@@ -28,12 +29,9 @@ class Backward {
 
   void run() {
     begin();
-    // Not more for more threads: it is the order in which the weights' gradients are summed.
-    const std::int64_t rows = std::max(depth(), caches().l2 / 2 / bytes(std::max<std::int64_t>(1, gate_row_)));
-    const std::int64_t per_chunk = std::max<std::int64_t>(1, rows / std::max<std::int64_t>(1, steps_.batch));
-    const std::int64_t chunks = (steps_.steps + per_chunk - 1) / per_chunk;  // as even as can be: none of few rows
+    const std::int64_t chunks = chunks_of_steps();
     for (std::int64_t i = chunks; i-- > 0;) {
-      const std::int64_t k0 = steps_.steps * i / chunks, k1 = steps_.steps * (i + 1) / chunks;
+      const std::int64_t k0 = cut(steps_.steps, i, chunks), k1 = cut(steps_.steps, i + 1, chunks);
       recur(k0, k1);
       const auto [first, last] = steps_.rows_of(k0, k1);
       const bool add = dx_.add || k1 < steps_.steps;
@@ -51,6 +49,15 @@ class Backward {
   }
 
  private:
+  // As even as can be: none of few rows. Not more rows for more threads: it is the order in which the weights'
+  // gradients are summed.
+  std::int64_t chunks_of_steps() const {
+    if (steps_.steps == 1) return 1;
+    const std::int64_t rows = std::max(depth(), caches().l2 / 2 / bytes(std::max<std::int64_t>(1, gate_row_)));
+    const std::int64_t per_chunk = std::max<std::int64_t>(1, rows / std::max<std::int64_t>(1, steps_.batch));
+    return (steps_.steps + per_chunk - 1) / per_chunk;
+  }
+
   void begin() {
     dh_ = States<T>(steps_, h_row_);
     dh_.zero();
@@ -79,17 +86,17 @@ class Backward {
   template <class Rows>
   void pack(detail::Storage* home, PanelKey::Weight weight, const Rows& row, std::int64_t depth, std::int64_t columns,
             Panels<T>& to) const {
-    const PanelKey key{PanelKey::Backward, weight, kind, columns, lanes_};
-    to.take(home, key, vectors(columns) * lanes_ * depth, [&](T* panels) {
+    const PanelKey key{PanelKey::Backward, weight, kind, columns, kLanes};
+    to.take(home, key, vectors(columns) * kLanes * depth, [&](T* panels) {
       const std::int64_t count = (vectors(columns) + kPanel - 1) / kPanel, parts = plan_.all_parts;
       parallel(parts, [&](std::int64_t i) {
         for (std::int64_t p = count * i / parts; p < count * (i + 1) / parts; ++p)
-          pack_rows(D(), row, 0, depth, p * kPanel * lanes_, columns, width(columns, p),
-                    panels + p * kPanel * lanes_ * depth);
+          pack_rows(D(), row, 0, depth, p * kPanel * kLanes, columns, width(columns, p),
+                    panels + p * kPanel * kLanes * depth);
       });
     });
   }
-  std::int64_t vectors(std::int64_t columns) const { return (columns + lanes_ - 1) / lanes_; }
+  std::int64_t vectors(std::int64_t columns) const { return (columns + kLanes - 1) / kLanes; }
   std::int64_t width(std::int64_t columns, std::int64_t p) const {
     return std::min(kPanel, vectors(columns) - p * kPanel);
   }
@@ -160,7 +167,7 @@ class Backward {
       if constexpr (kind == RecurrentKind::GRU)
         h_before = n < continued ? before + n * out_.y_row : in_.h0 != nullptr ? in_.h0 + n * s_.output() : nullptr;
       for (std::int64_t u = u0; u < u1; ++u) {
-        const std::int64_t unit = u * lanes_, left = s_.hidden - unit;
+        const std::int64_t unit = u * kLanes, left = s_.hidden - unit;
         T* dh_at = dh_of + n * dh_row + unit;
         V dh = hn::LoadU(d, dh_at), from = hn::Zero(d), dc = from;
         if (dy != nullptr) dh = hn::Add(dh, load_part(d, dy + unit, left));
@@ -184,9 +191,10 @@ class Backward {
   // What rows [n0, n1) of a step will read, in the cells and for W_ih's gradient, and of a long sequence has gone from
   // the caches since forward.
   void read_at(std::int64_t k, std::int64_t n0, std::int64_t n1, Soon<T>& soon) const {
-    auto add = [&](const T* data, std::int64_t row, std::int64_t of_step, bool kept) {
+    auto add = [&](const T* data, std::int64_t row, std::int64_t of_step, bool in_workspace) {
       const std::int64_t t = steps_.at(of_step), rows = std::min(n1, steps_.rows(t)) - n0;
-      if (data != nullptr) soon.add(data + ((kept ? steps_.kept(t, n0) : steps_.first(t)) + n0) * row, rows * row);
+      if (data != nullptr)
+        soon.add(data + ((in_workspace ? steps_.kept(t, n0) : steps_.first(t)) + n0) * row, rows * row);
     };
     add(out_.gates, gate_row_, k, true);
     add(dy_.y, dy_.y_row, k, false);
@@ -211,13 +219,13 @@ class Backward {
     Soon<T> soon;
     if (k > 0 && n1 - n0 > kRows) read_at(k - 1, n0, n1, soon);  // a single tile has no time for it
     // Fetched as late as there are tiles enough, or the panels of a large W_hh would be in its way.
-    const std::int64_t of_panel = (n1 - n0 + kRows - 1) / kRows * L::gates * s_.hidden * lanes_;
+    const std::int64_t of_panel = (n1 - n0 + kRows - 1) / kRows * L::gates * s_.hidden * kLanes;
     auto fetches = [&](std::int64_t p) { return fetches_ahead(width(s_.output(), p)); };
     std::int64_t to_come = p1 - p0 - (fetches(p1 - 1) ? 0 : 1);
     there_and_back(k, p0, p1, [&](std::int64_t p) {
       if (fetches(p)) --to_come;
-      panel_product(D(), a, n0, n1, hh_.data() + p * kPanel * lanes_ * L::gates * s_.hidden, width(s_.output(), p),
-                    Into<T>{own.dh + p * kPanel * lanes_, h_row_, lanes_, kind == RecurrentKind::GRU},
+      panel_product(D(), a, n0, n1, hh_.data() + p * kPanel * kLanes * L::gates * s_.hidden, width(s_.output(), p),
+                    Into<T>{own.dh + p * kPanel * kLanes, h_row_, kLanes, kind == RecurrentKind::GRU},
                     fetches(p) && to_come * of_panel < soon.left() ? &soon : nullptr);
     });
   }
@@ -236,8 +244,8 @@ class Backward {
               own.dh[n * h_row_ + i] + (dy_.y != nullptr ? dy_.y[(row + n) * dy_.y_row + i] : T{0});
     const Left<T> a{outputs, h_row_, 1, s_.projected};
     for (std::int64_t p = p0; p < p1; ++p)
-      panel_product(D(), a, n0, n1, hr_.data() + p * kPanel * lanes_ * s_.projected, width(s_.hidden, p),
-                    Into<T>{own.unprojected + p * kPanel * lanes_, slab_, lanes_});
+      panel_product(D(), a, n0, n1, hr_.data() + p * kPanel * kLanes * s_.projected, width(s_.hidden, p),
+                    Into<T>{own.unprojected + p * kPanel * kLanes, slab_, kLanes});
   }
 
   // -- Over a chunk of steps
@@ -268,7 +276,7 @@ class Backward {
             shift = std::int64_t{0}](std::int64_t r) mutable {
       if (r < first || r >= last) {
         const std::int64_t t = r / steps_.batch, n = r - t * steps_.batch, g = steps_.group_of(n);
-        first = steps_.first(t) + steps_.group(g), last = steps_.first(t) + steps_.group(g + 1);
+        first = steps_.first(t) + steps_.group_begin(g), last = steps_.first(t) + steps_.group_begin(g + 1);
         shift = steps_.kept(t, n) - steps_.first(t);
       }
       return data + (r + shift) * row;
@@ -291,7 +299,7 @@ class Backward {
       const T* at = rows(r);
       T* to = copy.data() + (r - r0) * row;
       for (std::int64_t s = 0; s < slabs; ++s, at += from.slab, to += slab)
-        for (std::int64_t c = 0; c < c1 - c0; c += lanes_) hn::StoreU(hn::LoadU(D(), at + c), D(), to + c);
+        for (std::int64_t c = 0; c < c1 - c0; c += kLanes) hn::StoreU(hn::LoadU(D(), at + c), D(), to + c);
     }
     return {copy.data(), row, slab};
   }
@@ -300,7 +308,7 @@ class Backward {
   // and the panel that they meet, which are read again and again, stay in the second cache. All columns, whatever a
   // thread's share of them: the number of threads must not show.
   std::int64_t depth() const {
-    return std::clamp<std::int64_t>(caches().l2 / bytes(s_.hidden + kPanel * lanes_), 256, 512);
+    return std::clamp<std::int64_t>(caches().l2 / bytes(s_.hidden + kPanel * kLanes), 256, 512);
   }
   static std::int64_t bytes(std::int64_t elements) { return elements * static_cast<std::int64_t>(sizeof(T)); }
 
@@ -309,7 +317,7 @@ class Backward {
   void weights(std::int64_t part, std::int64_t first, std::int64_t last, bool add) const {
     const std::int64_t parts = plan_.all_parts;
     auto share = [&](std::int64_t elements, std::int64_t i) {
-      return std::min(elements, vectors(elements) * i / parts * lanes_);
+      return std::min(elements, cut(vectors(elements), i, parts) * kLanes);
     };
     const std::int64_t u0 = share(s_.hidden, part), u1 = part + 1 == parts ? s_.hidden : share(s_.hidden, part + 1);
     WeightGradient<T> ih, hh, hr;
@@ -321,27 +329,30 @@ class Backward {
     const std::int64_t o0 = share(s_.output(), part),
                        o1 = part + 1 == parts ? s_.output() : share(s_.output(), part + 1);
     if (dx_.hr != nullptr && o0 < o1) hr = {dx_.hr, s_.hidden, s_.projected, o0, o1};
-    Scratch<T> of_gates, of_outputs;
+    const bool of_gates = u0 < u1 && (dx_.ih || dx_.hh || dx_.bias_ih || dx_.bias_hh);
+    Scratch<T> gates_copy, outputs_copy;
     auto states = states_before();
-    const std::int64_t rows = last - first, blocks = std::max<std::int64_t>(1, (rows + depth() - 1) / depth());
+    const std::int64_t rows = last - first, deep = depth(),
+                       blocks = std::max<std::int64_t>(1, (rows + deep - 1) / deep);
     for (std::int64_t i = 0; i < blocks; ++i) {
-      const std::int64_t r = first + rows * i / blocks, end = first + rows * (i + 1) / blocks;
+      const std::int64_t r = first + cut(rows, i, blocks), end = first + cut(rows, i + 1, blocks);
       ih.pack(StridedRows<T>{in_.x, s_.input}, r, end);
       hh.pack(states, r, end);
       hr.pack(kept_rows(out_.unprojected, slab_), r, end);
-      const Columns gates = in_order({grads_, gate_row_, slab_}, s_.slabs(), u0, u1, r, end, of_gates);
-      for (std::int64_t slab = 0; slab < s_.slabs(); ++slab) {
+      Columns gates{};
+      if (of_gates) gates = in_order({grads_, gate_row_, slab_}, s_.slabs(), u0, u1, r, end, gates_copy);
+      for (std::int64_t slab = 0; of_gates && slab < s_.slabs(); ++slab) {
         const std::int64_t of_x = slab - L::x_slab, of_h = slab - L::h_slab;
         columns.take(gates.data + slab * gates.slab, gates.row, end - r, u1 - u0, pack);
         if (of_x >= 0 && of_x < L::gates) ih.sum(columns, L::x_order[of_x], add || i > 0);
         if (of_h >= 0 && of_h < L::gates) hh.sum(columns, L::h_order[of_h], add || i > 0);
       }
-      if (dx_.hr != nullptr) {
-        const Columns outputs = in_order({outputs_.data(), h_row_, 0}, 1, o0, o1, r, end, of_outputs);
+      if (dx_.hr != nullptr && o0 < o1) {
+        const Columns outputs = in_order({outputs_.data(), h_row_, 0}, 1, o0, o1, r, end, outputs_copy);
         columns.take(outputs.data, outputs.row, end - r, o1 - o0, pack);
         hr.sum(columns, 0, add || i > 0);
       }
-      bias.add(gates.data - u0, gates.row, gates.slab, end - r);
+      bias.add(gates.data, gates.row, gates.slab, end - r);
     }
     for (std::int64_t g = 0; g < L::gates; ++g) {
       bias.give(L::x_slab + g, dx_.bias_ih != nullptr ? dx_.bias_ih + L::x_order[g] * s_.hidden : nullptr, add);
@@ -357,15 +368,15 @@ class Backward {
       for_row_runs(steps_, k0, k1, part, plan_.all_parts, kRowsAtOnce, [&](const RowRuns& rows) {
         for (std::int64_t p = 0; p < panels; ++p)
           for (std::int64_t i = 0; i < rows.runs; ++i) {
-            const std::int64_t at = p * kPanel * lanes_, wide = width(s_.input, p);
+            const std::int64_t at = p * kPanel * kLanes, wide = width(s_.input, p);
             const T* grads = grads_ + (rows.kept + i * rows.count) * gate_row_ + L::x_slab * slab_;
             panel_product(D(), Left<T>{grads, gate_row_, 1, s_.hidden, L::gates, slab_}, 0, rows.count,
                           ih_.data() + at * L::gates * s_.hidden, wide,
                           Into<T>{.data = dx_.x + (rows.x + i * rows.apart) * s_.input + at,
                                   .row = s_.input,
-                                  .vector = lanes_,
+                                  .vector = kLanes,
                                   .add = dx_.x_add,
-                                  .last = s_.input - at - (wide - 1) * lanes_});
+                                  .last = s_.input - at - (wide - 1) * kLanes});
           }
       });
     });
@@ -379,7 +390,6 @@ class Backward {
   const RecurrentCotangents<T>& dy_;
   const RecurrentGradients<T>& dx_;
   const ThreadPlan plan_;
-  const std::int64_t lanes_ = static_cast<std::int64_t>(hn::Lanes(D()));
   const std::int64_t slab_ = pad<T>(s_.hidden), gate_row_ = unroll::kernels::gate_row<T>(s_);
   const std::int64_t h_row_ = padded_row<T>(s_.output());
   Panels<T> ih_, hh_, hr_;

@@ -33,30 +33,31 @@ struct Layout<RecurrentKind::GRU> {
   static constexpr bool keeps_gates = true, has_cells = false;
 };
 
-/// Rows that follow each other in x and in what is kept alike: `count` of them `runs` times, in x `apart` rows from one
-/// time to the next.
+/// Rows that follow each other in x and in a workspace alike: `count` of them `runs` times, in x `apart` rows from one
+/// time to the next. Rows of x that are to come end before `end`.
 struct RowRuns {
-  std::int64_t x, kept, count, runs, apart;
+  std::int64_t x, kept, count, runs, apart, end;
 };
 
-/// Calls f(RowRuns) for part i of the rows of all steps from the k0-th to before the k1-th, about `most` rows at a
-/// time. Groups are the parts, where there are any.
+/// Calls f(RowRuns) for part i of the rows of all steps from the k0-th to before the k1-th, at most about `most` rows
+/// at a time, as even as can be. Groups are the parts, where there are any.
 template <class F>
 HWY_INLINE void for_row_runs(const RecurrentSteps& steps, std::int64_t k0, std::int64_t k1, std::int64_t i,
                              std::int64_t parts, std::int64_t most, const F& f) {
   const auto [first, last] = steps.rows_of(k0, k1);
-  if (steps.groups == 1) {
-    const std::int64_t rows = last - first, end = first + cut(rows, i + 1, parts);
-    for (std::int64_t r = first + cut(rows, i, parts), count = 0; r < end; r += count) {
-      count = std::min(most, end - r);
-      f(RowRuns{r, r, count, 1, count});
-    }
-  } else {
-    const std::int64_t n = steps.group(i), count = steps.group(i + 1) - n,
-                       at_once = std::max<std::int64_t>(1, most / count);
-    const std::int64_t t0 = std::min(steps.at(k0), steps.at(k1 - 1)), t1 = t0 + k1 - k0;
-    for (std::int64_t t = t0; t < t1; t += at_once)
-      f(RowRuns{steps.first(t) + n, steps.kept(t, n) + n, count, std::min(at_once, t1 - t), steps.batch});
+  const bool grouped = steps.groups > 1;
+  const std::int64_t n = grouped ? steps.group_begin(i) : 0, count = grouped ? steps.group_begin(i + 1) - n : 1;
+  // What is cut: a group's steps, or any rows.
+  const std::int64_t begin = grouped ? std::min(steps.at(k0), steps.at(k1 - 1)) : first + cut(last - first, i, parts);
+  const std::int64_t all = grouped ? k1 - k0 : first + cut(last - first, i + 1, parts) - begin;
+  const std::int64_t blocks = all * count <= most ? 1 : std::min(all, (all * count + most - 1) / most);
+  for (std::int64_t b = 0; b < blocks; ++b) {
+    const std::int64_t from = begin + cut(all, b, blocks), size = begin + cut(all, b + 1, blocks) - from;
+    if (grouped)
+      f(RowRuns{steps.first(from) + n, steps.kept(from, n) + n, count, size, steps.batch,
+                steps.first(begin + all - 1) + n + count});
+    else if (size > 0)
+      f(RowRuns{from, from, size, 1, size, begin + all});
   }
 }
 

@@ -20,6 +20,7 @@ class Forward {
   using L = Layout<kind>;
   using D = Full<T>;
   using V = hn::Vec<D>;
+  static constexpr auto kLanes = static_cast<std::int64_t>(hn::MaxLanes(D()));
 
  public:
   Forward(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
@@ -40,7 +41,7 @@ class Forward {
         for_chunks([&](std::int64_t k, std::int64_t end) {
           const Own own = own_of(g, k, end);
           project(k, end, g, own.gates);
-          recur_rows(k, end, steps_.group(g), steps_.group(g + 1), own);
+          recur_rows(k, end, steps_.group_begin(g), steps_.group_begin(g + 1), own);
         });
       });
     else
@@ -66,14 +67,14 @@ class Forward {
     const std::int64_t all = steps_.all();
     parallel(plan_.all_parts, [&](std::int64_t i) {
       FlushDenormals flush;
-      const std::int64_t begin = all * i / plan_.all_parts, end = all * (i + 1) / plan_.all_parts;
+      const std::int64_t begin = cut(all, i, plan_.all_parts), end = cut(all, i + 1, plan_.all_parts);
       project(0, steps_.steps, i, out_.gates);
       for_states_before([&](std::int64_t first, std::int64_t last, const T* states, std::int64_t row) {
         first = std::max(first, begin), last = std::min(last, end);
-        for (std::int64_t u = 0; u < groups_; ++u)
+        for (std::int64_t u = 0; u < unit_groups_; ++u)
           for_row_blocks<kRowsAtOnce>(first, last, [&](std::int64_t r, std::int64_t count) {
             if (states != nullptr) product_with_h(Left<T>{states, row, 1, s_.output()}, r, r + count, u, out_.gates);
-            activate_rows(r, r + count, u * lanes_);
+            activate_rows(r, r + count, u * kLanes);
           });
       });
     });
@@ -83,6 +84,7 @@ class Forward {
   // How many steps x's product goes ahead of the others: far enough for whole tiles, not so far that its sums have left
   // the second caches. Threads meet each time, so that they go as far as that allows.
   std::int64_t steps_ahead() const {
+    if (steps_.steps == 1) return 1;
     const std::int64_t row_bytes = std::max<std::int64_t>(1, gate_row_ * static_cast<std::int64_t>(sizeof(T)));
     const std::int64_t reach = caches().l2 / 2 * plan_.parts / row_bytes;
     const bool meets = plan_.all_parts > steps_.groups;
@@ -95,25 +97,25 @@ class Forward {
   static constexpr std::int64_t kUnits = L::gates > 1 ? 1 : kPanel;
   std::int64_t group_width(std::int64_t u) const { return std::min(kUnits, unit_vectors_ - u * kUnits); }
   std::int64_t group_vectors(std::int64_t u) const { return L::gates > 1 ? L::gates : group_width(u); }
-  std::int64_t group_stride() const { return L::gates > 1 ? slab_ : lanes_; }
+  std::int64_t group_stride() const { return L::gates > 1 ? slab_ : kLanes; }
 
   void pack_weights(const T* w, std::int64_t depth, const std::int64_t* order, T* panels) const {
     parallel(plan_.all_parts, [&](std::int64_t part) {
-      for (std::int64_t u = groups_ * part / plan_.all_parts; u < groups_ * (part + 1) / plan_.all_parts; ++u)
+      for (std::int64_t u = unit_groups_ * part / plan_.all_parts; u < unit_groups_ * (part + 1) / plan_.all_parts; ++u)
         for (std::int64_t j = 0; j < group_vectors(u); ++j) {
-          const std::int64_t unit = (u * kUnits + (L::gates > 1 ? 0 : j)) * lanes_;
+          const std::int64_t unit = (u * kUnits + (L::gates > 1 ? 0 : j)) * kLanes;
           const std::int64_t block = L::gates > 1 ? order[j] : 0;
           pack_transposed(D(), w + (block * s_.hidden + unit) * depth, depth, s_.hidden - unit, depth,
-                          panels + u * kUnits * L::gates * lanes_ * depth + j * lanes_, group_vectors(u) * lanes_);
+                          panels + u * kUnits * L::gates * kLanes * depth + j * kLanes, group_vectors(u) * kLanes);
         }
     });
   }
 
   // Elements of the panels of a W with so many columns.
-  std::int64_t panels_size(std::int64_t columns) const { return unit_vectors_ * L::gates * lanes_ * columns; }
+  std::int64_t panels_size(std::int64_t columns) const { return unit_vectors_ * L::gates * kLanes * columns; }
 
   PanelKey key(PanelKey::Weight weight, std::int64_t columns) const {
-    return {PanelKey::Forward, weight, kind, columns, lanes_};
+    return {PanelKey::Forward, weight, kind, columns, kLanes};
   }
 
   void pack() {
@@ -124,11 +126,11 @@ class Forward {
                [&](T* panels) { pack_weights(in_.hh, s_.output(), L::h_order, panels); });
     if (in_.bias_ih != nullptr || in_.bias_hh != nullptr) pack_bias();
     if (s_.projected > 0) {
-      hr_.take(in_.hr_home, key(PanelKey::Projection, s_.hidden), out_vectors_ * lanes_ * s_.hidden, [&](T* panels) {
+      hr_.take(in_.hr_home, key(PanelKey::Projection, s_.hidden), out_vectors_ * kLanes * s_.hidden, [&](T* panels) {
         for (std::int64_t p = 0; p < out_vectors_; ++p) {
           const std::int64_t at = p % kPanel, width = std::min(kPanel, out_vectors_ - (p - at));
-          pack_transposed(D(), in_.hr + p * lanes_ * s_.hidden, s_.hidden, s_.projected - p * lanes_, s_.hidden,
-                          panels + (p - at) * lanes_ * s_.hidden + at * lanes_, width * lanes_);
+          pack_transposed(D(), in_.hr + p * kLanes * s_.hidden, s_.hidden, s_.projected - p * kLanes, s_.hidden,
+                          panels + (p - at) * kLanes * s_.hidden + at * kLanes, width * kLanes);
         }
       });
       if (out_.unprojected == nullptr) unprojected_ = States<T>(steps_, slab_);
@@ -143,14 +145,14 @@ class Forward {
     bias_ = Scratch<T>((L::gates + 1) * slab_);
     for (std::int64_t g = 0; g < L::gates; ++g)
       for (std::int64_t v = 0; v < unit_vectors_; ++v) {
-        const std::int64_t unit = v * lanes_;
+        const std::int64_t unit = v * kLanes;
         auto part = [&](const T* bias) HWY_ATTR {
           return bias == nullptr ? hn::Zero(D())
                                  : load_part(D(), bias + L::x_order[g] * s_.hidden + unit, s_.hidden - unit);
         };
         const bool apart = kind == RecurrentKind::GRU && g == 0;
         const V x = part(in_.bias_ih), h = part(in_.bias_hh);
-        hn::StoreU(apart ? x : hn::Add(x, h), D(), bias_.data() + (v * L::gates + g) * lanes_);
+        hn::StoreU(apart ? x : hn::Add(x, h), D(), bias_.data() + (v * L::gates + g) * kLanes);
         if (apart) hn::StoreU(h, D(), bias_.data() + L::gates * slab_ + unit);
       }
   }
@@ -164,26 +166,27 @@ class Forward {
   // Part i of what x adds to the sums of those steps. Many rows are taken some at a time where W's panels stay near:
   // then the next rows are what comes from afar, and the first panel's tiles fetch them.
   void project(std::int64_t k0, std::int64_t k1, std::int64_t i, T* gates) const {
-    const std::int64_t all = steps_.all();
-    const bool in_blocks = all > kRowsAtOnce && stays_near();
-    for_row_runs(steps_, k0, k1, i, plan_.all_parts, in_blocks ? kRowsAtOnce : all, [&](const RowRuns& rows) {
+    const bool in_blocks = steps_.all() > kRowsAtOnce && stays_near();
+    for_row_runs(steps_, k0, k1, i, plan_.all_parts, in_blocks ? kRowsAtOnce : steps_.all(), [&](const RowRuns& rows) {
       const std::int64_t begin = rows.kept, end = begin + rows.runs * rows.count;
-      for (std::int64_t u = 0; u < groups_; ++u)
+      for (std::int64_t u = 0; u < unit_groups_; ++u) {
+        const bool fetches = in_blocks && u == 0;
         for (std::int64_t r = begin, x = rows.x; r < end; r += rows.count, x += rows.apart) {
-          const std::int64_t at = u * kUnits * lanes_, after = x + rows.runs * rows.apart;
+          const std::int64_t at = u * kUnits * kLanes, after = x + rows.runs * rows.apart;
           Soon<T> next;
-          if (u == 0) next.add(in_.x + after * s_.input, std::min(all - after, rows.count) * s_.input);
+          if (fetches) next.add(in_.x + after * s_.input, std::min(rows.end - after, rows.count) * s_.input);
           panel_product(D(), Left<T>{in_.x + x * s_.input, s_.input, 1, s_.input}, 0, rows.count,
                         ih_.data() + at * L::gates * s_.input, group_vectors(u),
                         Into<T>{.data = gates + r * gate_row_ + L::x_slab * slab_ + at,
                                 .row = gate_row_,
                                 .vector = group_stride(),
                                 .bias = bias_.data() != nullptr ? bias_.data() + at * L::gates : nullptr},
-                        u == 0 ? &next : nullptr);
+                        fetches ? &next : nullptr);
         }
+      }
       if (kind == RecurrentKind::GRU)
         for (std::int64_t r = begin; r < end; ++r)
-          for (std::int64_t h = 0; h < unit_vectors_ * lanes_; h += lanes_)
+          for (std::int64_t h = 0; h < unit_vectors_ * kLanes; h += kLanes)
             hn::StoreU(bias_.data() != nullptr ? hn::LoadU(D(), bias_.data() + L::gates * slab_ + h) : hn::Zero(D()),
                        D(), gates + r * gate_row_ + 3 * slab_ + h);
     });
@@ -191,8 +194,8 @@ class Forward {
 
   // Adds to the sums of rows [n0, n1) and of group u what h brings.
   void product_with_h(const Left<T>& h, std::int64_t n0, std::int64_t n1, std::int64_t u, T* gates) const {
-    panel_product(D(), h, n0, n1, hh_.data() + u * kUnits * L::gates * lanes_ * s_.output(), group_vectors(u),
-                  Into<T>{gates + L::h_slab * slab_ + u * kUnits * lanes_, gate_row_, group_stride(), true});
+    panel_product(D(), h, n0, n1, hh_.data() + u * kUnits * L::gates * kLanes * s_.output(), group_vectors(u),
+                  Into<T>{gates + L::h_slab * slab_ + u * kUnits * kLanes, gate_row_, group_stride(), true});
   }
 
   // Calls f(first, last, states, row) for all rows, with those together whose states lie together: rows [first, last)
@@ -242,10 +245,10 @@ class Forward {
 
   // What a group's threads go on with: from each of these on, its row n is n rows on.
   struct Own {
-    T *gates, *h[2], *c, *unprojected;  // gates: where those of row 0 of step 0 were, if they are kept for a chunk only
+    T *gates, *h[2], *c, *unprojected;  // gates: from where kept(t, n) counts, whether or not all steps have theirs
   };
   Own own_of(std::int64_t g, std::int64_t k0, std::int64_t k1) const {
-    const std::int64_t n = steps_.group(g), t = std::min(steps_.at(k0), steps_.at(k1 - 1));
+    const std::int64_t n = steps_.group_begin(g), t = std::min(steps_.at(k0), steps_.at(k1 - 1));
     return {chunk_.of(n) == nullptr ? out_.gates : chunk_.row(n) - (steps_.kept(t, n) + n) * gate_row_,
             {h_.of(n), h_.of(n, 1)},
             c_.of(n),
@@ -255,7 +258,7 @@ class Forward {
   void recur_rows(std::int64_t k0, std::int64_t k1, std::int64_t n0, std::int64_t n1, const Own& own) const {
     for (std::int64_t k = k0; k < k1; ++k) {
       join(k, n0, n1, own);
-      step(k, n0, n1, 0, groups_, own);
+      step(k, n0, n1, 0, unit_groups_, own);
       if (s_.projected > 0) project_output(k, n0, n1, 0, out_panels_, own);
       leave(k, n0, n1, own);
     }
@@ -273,7 +276,7 @@ class Forward {
       join(k, 0, steps_.batch, own);
       parallel(plan_.parts, [&](std::int64_t i) {
         FlushDenormals flush;
-        step(k, 0, steps_.batch, groups_ * i / plan_.parts, groups_ * (i + 1) / plan_.parts, own);
+        step(k, 0, steps_.batch, unit_groups_ * i / plan_.parts, unit_groups_ * (i + 1) / plan_.parts, own);
       });
       if (s_.projected > 0)
         parallel(plan_.parts, [&](std::int64_t i) {
@@ -340,7 +343,7 @@ class Forward {
     const D d;
     const bool projects = s_.projected > 0;
     for (std::int64_t w = 0; w < group_width(u); ++w) {
-      const std::int64_t unit = (u * kUnits + w) * lanes_, left = s_.hidden - unit;
+      const std::int64_t unit = (u * kUnits + w) * kLanes, left = s_.hidden - unit;
       for (std::int64_t n = n0; n < n1; ++n) {
         const Unit<T> gates{of.gates + n * gate_row_ + unit, slab_};
         V h_before = hn::Zero(d), c = h_before;
@@ -375,10 +378,10 @@ class Forward {
     const Left<T> a{unprojected(steps_.kept(t, n0), own), slab_, 1, s_.hidden};
     T *const h = own.h[(k + 1) % 2], *const y = out_.y + steps_.first(t) * out_.y_row;
     for (std::int64_t p = p0; p < p1; ++p) {
-      const std::int64_t at = p * kPanel * lanes_, width = std::min(kPanel, out_vectors_ - p * kPanel);
-      panel_product(D(), a, n0, n1, hr_.data() + at * s_.hidden, width, Into<T>{h + at, h_row_, lanes_});
+      const std::int64_t at = p * kPanel * kLanes, width = std::min(kPanel, out_vectors_ - p * kPanel);
+      panel_product(D(), a, n0, n1, hr_.data() + at * s_.hidden, width, Into<T>{h + at, h_row_, kLanes});
       for (std::int64_t n = n0; n < n1; ++n)
-        std::copy_n(h + n * h_row_ + at, std::min(width * lanes_, s_.projected - at), y + n * out_.y_row + at);
+        std::copy_n(h + n * h_row_ + at, std::min(width * kLanes, s_.projected - at), y + n * out_.y_row + at);
     }
   }
 
@@ -387,12 +390,11 @@ class Forward {
   const RecurrentInputs<T>& in_;
   const RecurrentOutputs<T>& out_;
   const ThreadPlan plan_;
-  const std::int64_t lanes_ = static_cast<std::int64_t>(hn::Lanes(D()));
   const std::int64_t slab_ = pad<T>(s_.hidden), gate_row_ = unroll::kernels::gate_row<T>(s_);
   const std::int64_t h_row_ = padded_row<T>(s_.output());
-  const std::int64_t unit_vectors_ = (s_.hidden + lanes_ - 1) / lanes_;
-  const std::int64_t groups_ = (unit_vectors_ + kUnits - 1) / kUnits;
-  const std::int64_t out_vectors_ = (s_.output() + lanes_ - 1) / lanes_;
+  const std::int64_t unit_vectors_ = (s_.hidden + kLanes - 1) / kLanes;
+  const std::int64_t unit_groups_ = (unit_vectors_ + kUnits - 1) / kUnits;
+  const std::int64_t out_vectors_ = (s_.output() + kLanes - 1) / kLanes;
   const std::int64_t out_panels_ = (out_vectors_ + kPanel - 1) / kPanel;
   Panels<T> ih_, hh_, hr_;
   Scratch<T> bias_;

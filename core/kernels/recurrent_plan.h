@@ -20,12 +20,12 @@ struct ThreadPlan {
   bool by_rows = true;         // a step's parts are rows of the batch, which need not wait for each other; else units
 };
 
-/// Whether some multiply-adds are worth a second thread. To wake it takes microseconds, in which one does 10⁵ of them;
-/// and what one has written comes to the other a line at a time. From one part of a chip to another that took, of a
-/// layer of 5 million, as long as its half.
-constexpr bool worth_threads(std::int64_t work, std::int64_t round_trip) {
-  constexpr std::int64_t kFar = 300;
-  return work >= (round_trip > kFar ? 6'000'000 : 1'000'000);
+/// Whether so many multiply-adds are worth a second thread. To wake it takes microseconds, in which one does 10⁵ of
+/// them. And what one has written comes to the other a line at a time: across a chip, gradients of weights waited so
+/// long for it that an LSTM of 4.9 million (T 50, N 16, H 32) was no faster with two threads.
+inline bool worth_threads(std::int64_t work) {
+  constexpr std::int64_t kFar = 300;  // ns
+  return work >= 6'000'000 || (work >= 1'000'000 && round_trip() <= kFar);
 }
 
 /// The plan of a layer, or, where what is kept of its sequences is in groups, of those who made them.
@@ -36,7 +36,7 @@ ThreadPlan plan_threads(const RecurrentSizes& sizes, const RecurrentSteps& steps
   const std::int64_t threads = get_num_threads();
   const std::int64_t step_work = steps.batch * sizes.gates() * sizes.hidden * sizes.output();  // multiply-adds
   const std::int64_t work = steps.all() * sizes.gates() * sizes.hidden * (sizes.input + sizes.output());
-  if (threads == 1 || !worth_threads(work, 0) || !worth_threads(work, round_trip())) return plan;
+  if (threads == 1 || !worth_threads(work)) return plan;
   plan.all_parts = threads;
   const std::int64_t weights = sizes.gates() * sizes.hidden * sizes.output() * static_cast<std::int64_t>(sizeof(T));
   plan.by_rows = weights <= caches().l2 * 3 / 4 || step_work < 300'000 * threads;
@@ -45,13 +45,13 @@ ThreadPlan plan_threads(const RecurrentSizes& sizes, const RecurrentSteps& steps
   return plan;
 }
 
-/// In how many groups to keep the rows of a layer's sequences: where each thread has its own from the first step to the
-/// last, one for each. Rows of two threads are then never neighbours. In the order of steps they are, in each step, and
-/// the processor that reads on beyond one thread's rows takes lines from another who has just written them: with cores
-/// that share no cache, that takes longer than the step.
+/// In how many groups to keep the rows of a layer's sequences: one for each thread, if each has sequences of its own
+/// from the first step to the last. In the order of steps, rows of two threads are neighbours in each step, and the
+/// processor that reads on beyond one thread's takes lines from the other who is about to write them, or has: with
+/// cores that share no cache, that takes longer than the step. (y keeps its order, and something of that.)
 template <class T>
 std::int64_t sequence_groups(const RecurrentSizes& sizes, const RecurrentSteps& steps) {
-  constexpr std::int64_t kFewest = 6;  // a tile's rows
+  constexpr std::int64_t kFewest = 6;  // rows that are one tile, or two
   if (steps.steps == 1 || !steps.packed.empty()) return 1;
   const ThreadPlan plan = plan_threads<T>(sizes, steps);
   const bool own = plan.by_rows && plan.parts == plan.all_parts;
@@ -76,12 +76,13 @@ class States {
 
  private:
   T* of_group(std::int64_t g, std::int64_t copy) const {
-    const std::int64_t begin = steps_->group(g), count = steps_->group(g + 1) - begin;
+    const std::int64_t begin = steps_->group_begin(g), count = steps_->group_begin(g + 1) - begin;
     return data_.data() + g * kApart + (copies_ * begin + copy * count - begin) * row_;
   }
   void zero_groups() {
     for (std::int64_t g = 0; g < steps_->groups; ++g)
-      std::fill_n(row(steps_->group(g)), copies_ * (steps_->group(g + 1) - steps_->group(g)) * row_, T{0});
+      std::fill_n(row(steps_->group_begin(g)), copies_ * (steps_->group_begin(g + 1) - steps_->group_begin(g)) * row_,
+                  T{0});
   }
 
   static constexpr std::int64_t kApart = (64 << 10) / sizeof(T);

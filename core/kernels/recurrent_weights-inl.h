@@ -71,25 +71,25 @@ class PackedColumns {
 template <class T>
 class WeightGradient {
   using D = Full<T>;
+  static constexpr auto kLanes = static_cast<std::int64_t>(hn::MaxLanes(D()));
 
  public:
   WeightGradient() = default;
   WeightGradient(T* w, std::int64_t columns, std::int64_t height, std::int64_t m0, std::int64_t m1)
-      : w_(w), columns_(columns), height_(height), m0_(m0), m1_(m1), lanes_(static_cast<std::int64_t>(hn::Lanes(D()))),
-        vectors_((columns + lanes_ - 1) / lanes_) {}
+      : w_(w), columns_(columns), height_(height), m0_(m0), m1_(m1), vectors_((columns + kLanes - 1) / kLanes) {}
 
   /// Takes rows [r0, r1) of B.
   template <class Rows>
   void pack(Rows&& row, std::int64_t r0, std::int64_t r1) {
     if (w_ == nullptr) return;
     const std::int64_t deep = r1 - r0;
-    if (deep > capacity_) panels_ = Scratch<T>(vectors_ * lanes_ * (capacity_ = deep));
+    if (deep > capacity_) panels_ = Scratch<T>(vectors_ * kLanes * (capacity_ = deep));
     for (std::int64_t r = r0; r < r1; ++r) {
       const T* from = row(r);
       for (std::int64_t v = 0; v < vectors_; ++v) {
-        const std::int64_t p = v / kPanel, wide = width(p), at = v * lanes_;
+        const std::int64_t p = v / kPanel, wide = width(p), at = v * kLanes;
         hn::StoreU(from == nullptr ? hn::Zero(D()) : load_part(D(), from + at, columns_ - at), D(),
-                   panels_.data() + p * kPanel * lanes_ * deep + ((r - r0) * wide + v % kPanel) * lanes_);
+                   panels_.data() + p * kPanel * kLanes * deep + ((r - r0) * wide + v % kPanel) * kLanes);
       }
     }
   }
@@ -103,12 +103,12 @@ class WeightGradient {
       return vectors_ <= 4 ? outer_product<8>(row, block, add) : outer_product<1>(row, block, add);
     }
     for (std::int64_t p = 0; p * kPanel < vectors_; ++p) {
-      const std::int64_t wide = width(p), at = p * kPanel * lanes_;
+      const std::int64_t wide = width(p), at = p * kPanel * kLanes;
       const Into<T> c{.data = w_ + (block * height_ + m0_) * columns_ + at,
                       .row = columns_,
-                      .vector = lanes_,
+                      .vector = kLanes,
                       .add = add,
-                      .last = columns_ - at - (wide - 1) * lanes_};
+                      .last = columns_ - at - (wide - 1) * kLanes};
       const T* panel = panels_.data() + at * deep;
       for_row_blocks(0, m1_ - m0_, [&](std::int64_t m, std::int64_t count) {
         if (add && m + count < m1_ - m0_) prefetch(c, m + count, std::min(kRows, m1_ - m0_ - m - count), wide);
@@ -136,7 +136,7 @@ class WeightGradient {
   std::int64_t width(std::int64_t p) const { return std::min(kPanel, vectors_ - p * kPanel); }
 
   T* w_ = nullptr;
-  std::int64_t columns_ = 0, height_ = 0, m0_ = 0, m1_ = 0, lanes_ = 0, vectors_ = 0, capacity_ = 0;
+  std::int64_t columns_ = 0, height_ = 0, m0_ = 0, m1_ = 0, vectors_ = 0, capacity_ = 0;
   Scratch<T> panels_;
 };
 
@@ -150,13 +150,14 @@ class BiasGradient {
       : slabs_(slabs), u0_(u0), u1_(u1), width_(pad<T>(u1 - u0)), sums_(slabs * width_) {
     sums_.zero();
   }
+  /// `grads` are unit u0 of the first of these rows.
   void add(const T* grads, std::int64_t row, std::int64_t slab, std::int64_t deep) {
     const D d;
     const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
     for (std::int64_t r = 0; r < deep; r += 4, grads += 4 * row)
       for (std::int64_t s = 0; s < slabs_; ++s)
         for (std::int64_t u = 0; u < u1_ - u0_; u += lanes) {
-          const T* from = grads + s * slab + u0_ + u;
+          const T* from = grads + s * slab + u;
           auto sum = hn::LoadU(d, from);
           if (r + 4 <= deep) {  // pairs: of sums one after the other, each would wait for the one before
             sum = hn::Add(sum, hn::LoadU(d, from + row));

@@ -108,6 +108,7 @@ TEST_CASE("fused layers: one direction's last state alone") {
 }
 
 TEST_CASE("fused layers: the graph can be kept, and differentiated again") {
+  Distance near(100);
   for (const Case& c : {Case{.t = 3, .n = 2, .i = 3, .h = 4, .dtype = DType::Float32},
                         Case{.t = 10, .n = 18, .i = 60, .h = 100, .dtype = DType::Float32}})
     for (Kind kind : {Kind::LSTM, Kind::GRU, Kind::Tanh}) {
@@ -186,6 +187,7 @@ TEST_CASE("fused layers: a row of a batch has the bits of that row alone") {
 }
 
 TEST_CASE("fused layers: the number of threads changes no bit") {
+  Distance near(100);
   for (Kind kind : kKinds)
     for (const Case& c :
          {Case{.t = 6, .n = 13, .i = 40, .h = 70, .bidirectional = true, .dtype = DType::Float32},
@@ -204,24 +206,16 @@ TEST_CASE("fused layers: the number of threads changes no bit") {
 }
 
 TEST_CASE("fused layers: nor does it where each thread keeps its own sequences") {
+  Distance near(100);
   constexpr Case kOne{.t = 60, .n = 19, .i = 60, .h = 100, .dtype = DType::Float32};
-  const kernels::RecurrentSizes sizes{kernels::RecurrentKind::LSTM, kOne.i, kOne.h, 0};
-  auto groups = [&](kernels::RecurrentSteps steps, int threads) {
-    Threads scope(threads);
-    return kernels::sequence_groups<float>(sizes, steps);
-  };
-  CHECK(groups({.steps = 60, .batch = 19}, 1) == 1);
-  CHECK(groups({.steps = 60, .batch = 19}, 2) == 2);
-  CHECK(groups({.steps = 60, .batch = 19}, 3) == 3);
-  CHECK(groups({.steps = 60, .batch = 19}, 4) == 1);  // threads of few rows share them
-  CHECK(groups({.steps = 6, .batch = 19}, 3) == 3);   // a segment of a checkpointed layer
   for (Kind kind : kKinds)
     for (nn::Memory memory : {nn::Memory::KeepGates, nn::Memory::RecomputeGates, nn::Memory::Checkpoint})
       for (bool bidirectional : {false, true})
         for (std::int64_t proj : {0, 20}) {
           if (proj > 0 && kind != Kind::LSTM) continue;
           Case c = kOne;
-          c.memory = memory, c.bidirectional = bidirectional, c.proj = proj;
+          c.memory = memory, c.bidirectional = bidirectional, c.proj = proj, c.states = !bidirectional;
+          if (proj > 0) c.dtype = DType::Float64;
           CAPTURE(static_cast<int>(kind));
           CAPTURE(static_cast<int>(memory));
           const Subject s = subject(kind, c);
@@ -238,11 +232,50 @@ TEST_CASE("fused layers: nor does it where each thread keeps its own sequences")
         }
 }
 
+TEST_CASE("fused layers: gradients for some inputs only, where each thread keeps its own sequences") {
+  Distance near(100);
+  for (Kind kind : kKinds) {
+    const Subject s = subject(kind, {.t = 9, .n = 13, .i = 60, .h = 100, .dtype = DType::Float32});
+    for (std::size_t k = 0; k < s.tensors.size(); ++k) {
+      auto alone = [&](int threads) {
+        Threads scope(threads);
+        return grad({sum(s.outputs()[0])}, {s.tensors[k]});
+      };
+      CHECK(same_bits(alone(2), alone(1)));
+    }
+  }
+}
+
+TEST_CASE("fused layers: groups of sequences cover a workspace once") {
+  for (std::int64_t batch = 1; batch <= 30; ++batch)
+    for (std::int64_t groups = 1; groups <= batch; ++groups) {
+      const kernels::RecurrentSteps steps{.steps = 3, .batch = batch, .groups = groups};
+      std::vector<int> times(static_cast<std::size_t>(3 * batch));
+      bool right = steps.group_begin(0) == 0 && steps.group_begin(groups) == batch;
+      for (std::int64_t n = 0; n < batch; ++n) {
+        const std::int64_t g = steps.group_of(n);
+        right = right && steps.group_begin(g) <= n && n < steps.group_begin(g + 1);
+        for (std::int64_t t = 0; t < 3; ++t) ++times.at(static_cast<std::size_t>(steps.kept(t, n) + n));
+      }
+      CHECK(right);
+      CHECK(std::ranges::all_of(times, [](int count) { return count == 1; }));
+    }
+}
+
 TEST_CASE("fused layers: a second thread must be worth it, more so if it is far away") {
-  CHECK_FALSE(kernels::worth_threads(999'999, 0));
-  CHECK(kernels::worth_threads(1'000'000, 150));
-  CHECK_FALSE(kernels::worth_threads(5'000'000, 500));
-  CHECK(kernels::worth_threads(6'000'000, 500));
+  auto groups = [](std::int64_t steps, int threads, std::int64_t distance) {
+    Threads scope(threads);
+    Distance between(distance);
+    const kernels::RecurrentSizes sizes{kernels::RecurrentKind::LSTM, 60, 100, 0};  // 1.2 million a step
+    return kernels::sequence_groups<float>(sizes, {.steps = steps, .batch = 19});
+  };
+  CHECK(groups(4, 1, 100) == 1);
+  CHECK(groups(4, 2, 100) == 2);
+  CHECK(groups(4, 3, 100) == 3);
+  CHECK(groups(4, 4, 100) == 1);  // threads of few rows share them
+  CHECK(groups(4, 3, 500) == 1);
+  CHECK(groups(5, 3, 500) == 3);
+  CHECK(groups(1, 3, 100) == 1);
 }
 
 TEST_CASE("fused layers: every instruction set of this CPU") {

@@ -124,7 +124,9 @@ inline double distance(const Tensors& a, const Tensors& b) {
 inline bool same_bits(const Tensors& a, const Tensors& b) {
   if (a.size() != b.size()) return false;
   for (std::size_t k = 0; k < a.size(); ++k)
-    if (a[k].shape() != b[k].shape() || a[k].to_vector<float>() != b[k].to_vector<float>()) return false;
+    if (a[k].shape() != b[k].shape() || a[k].dtype() != b[k].dtype() ||
+        a[k].to(DType::Float64).to_vector<double>() != b[k].to(DType::Float64).to_vector<double>())
+      return false;
   return true;
 }
 

@@ -12,3 +12,12 @@ class Threads {
  private:
   const int before_ = unroll::get_num_threads();
 };
+
+/// Cores so far apart, whatever this machine's are, for the time of a scope.
+class Distance {
+ public:
+  explicit Distance(std::int64_t nanoseconds) { unroll::detail::fix_round_trip(nanoseconds); }
+  ~Distance() { unroll::detail::fix_round_trip(0); }
+  Distance(const Distance&) = delete;
+  Distance& operator=(const Distance&) = delete;
+};
