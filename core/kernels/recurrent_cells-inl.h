@@ -34,31 +34,45 @@ struct Layout<RecurrentKind::GRU> {
 };
 
 /// Rows that follow each other in x and in a workspace alike: `count` of them `runs` times, in x `apart` rows from one
-/// time to the next. Rows of x that are to come end before `end`.
+/// time to the next. The first are followed in x by those from `next` on, if that is before `end`.
 struct RowRuns {
-  std::int64_t x, kept, count, runs, apart, end;
+  std::int64_t x, kept, count, runs, apart, next, end;
 };
 
-/// Calls f(RowRuns) for part i of the rows of all steps from the k0-th to before the k1-th, at most about `most` rows
-/// at a time, as even as can be. Groups are the parts, where there are any.
+/// Calls f(RowRuns) for part i of the rows of all steps from the k0-th to before the k1-th, about `most` rows at a
+/// time, as even as can be. Groups are the parts, where there are any.
 template <class F>
 HWY_INLINE void for_row_runs(const RecurrentSteps& steps, std::int64_t k0, std::int64_t k1, std::int64_t i,
                              std::int64_t parts, std::int64_t most, const F& f) {
-  const auto [first, last] = steps.rows_of(k0, k1);
-  const bool grouped = steps.groups > 1;
-  const std::int64_t n = grouped ? steps.group_begin(i) : 0, count = grouped ? steps.group_begin(i + 1) - n : 1;
-  // What is cut: a group's steps, or any rows.
-  const std::int64_t begin = grouped ? std::min(steps.at(k0), steps.at(k1 - 1)) : first + cut(last - first, i, parts);
-  const std::int64_t all = grouped ? k1 - k0 : first + cut(last - first, i + 1, parts) - begin;
-  const std::int64_t blocks = all * count <= most ? 1 : std::min(all, (all * count + most - 1) / most);
-  for (std::int64_t b = 0; b < blocks; ++b) {
-    const std::int64_t from = begin + cut(all, b, blocks), size = begin + cut(all, b + 1, blocks) - from;
-    if (grouped)
-      f(RowRuns{steps.first(from) + n, steps.kept(from, n) + n, count, size, steps.batch,
-                steps.first(begin + all - 1) + n + count});
-    else if (size > 0)
-      f(RowRuns{from, from, size, 1, size, begin + all});
+  auto for_blocks = [most](std::int64_t all, std::int64_t size, auto block) {
+    const std::int64_t blocks = all * size <= most ? 1 : std::min(all, (all * size + most - 1) / most);
+    for (std::int64_t b = 0; b < blocks; ++b) block(cut(all, b, blocks), cut(all, b + 1, blocks));
+  };
+  if (steps.groups == 1) {
+    const auto [from, to] = steps.rows_of(k0, k1);
+    const std::int64_t rows = to - from, begin = from + cut(rows, i, parts), end = from + cut(rows, i + 1, parts);
+    for_blocks(end - begin, 1, [&](std::int64_t r0, std::int64_t r1) {
+      const std::int64_t r = begin + r0, count = r1 - r0;
+      if (count > 0) f(RowRuns{r, r, count, 1, count, r + count, end});
+    });
+    return;
   }
+  const std::int64_t n = steps.group_begin(i), count = steps.group_begin(i + 1) - n, apart = steps.batch;
+  const std::int64_t begin = std::min(steps.at(k0), steps.at(k1 - 1)),
+                     last = steps.reverse ? begin + k1 - k0 : steps.steps;
+  const std::int64_t end = steps.first(last - 1) + n + count;
+  if (count <= most) {  // whole steps
+    for_blocks(k1 - k0, count, [&](std::int64_t t0, std::int64_t t1) {
+      const std::int64_t t = begin + t0, x = steps.first(t) + n;
+      f(RowRuns{x, steps.kept(t, n) + n, count, t1 - t0, apart, x + (t1 - t0) * apart, end});
+    });
+    return;
+  }
+  for (std::int64_t t = begin; t < begin + k1 - k0; ++t)
+    for_blocks(count, 1, [&](std::int64_t r0, std::int64_t r1) {
+      const std::int64_t x = steps.first(t) + n;
+      f(RowRuns{x + r0, steps.kept(t, n) + n + r0, r1 - r0, 1, apart, r1 < count ? x + r1 : x + apart, end});
+    });
 }
 
 /// One vector of units of one row: where its slabs begin, and how far they are apart.

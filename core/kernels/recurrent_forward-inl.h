@@ -172,7 +172,7 @@ class Forward {
       for (std::int64_t u = 0; u < unit_groups_; ++u) {
         const bool fetches = in_blocks && u == 0;
         for (std::int64_t r = begin, x = rows.x; r < end; r += rows.count, x += rows.apart) {
-          const std::int64_t at = u * kUnits * kLanes, after = x + rows.runs * rows.apart;
+          const std::int64_t at = u * kUnits * kLanes, after = rows.next + x - rows.x;
           Soon<T> next;
           if (fetches) next.add(in_.x + after * s_.input, std::min(rows.end - after, rows.count) * s_.input);
           panel_product(D(), Left<T>{in_.x + x * s_.input, s_.input, 1, s_.input}, 0, rows.count,
