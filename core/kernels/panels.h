@@ -11,7 +11,8 @@ struct PanelKey {
   enum Pass : std::uint8_t { Forward, Backward } pass;
   enum Weight : std::uint8_t { Input, Hidden, Projection } weight;
   RecurrentKind kind;
-  std::int64_t columns, lanes;
+  std::int32_t lanes;
+  std::int64_t columns;
   bool operator==(const PanelKey&) const = default;
 };
 

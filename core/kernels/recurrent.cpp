@@ -43,17 +43,20 @@ void with_kind(RecurrentKind kind, F f) {
 template <class T>
 void forward(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
              const RecurrentOutputs<T>& out) {
+  const FlushDenormals flush;
   with_kind(sizes.kind, [&](auto kind) { Forward<kind(), T>(sizes, steps, in, out).run(); });
 }
 template <class T>
 void gates(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
            const RecurrentOutputs<T>& out) {
+  const FlushDenormals flush;
   with_kind(sizes.kind, [&](auto kind) { Forward<kind(), T>(sizes, steps, in, out).rebuild(); });
 }
 template <class T>
 void backward(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
               const RecurrentOutputs<T>& out, T* grad_gates, const RecurrentCotangents<T>& dy,
               const RecurrentGradients<T>& dx) {
+  const FlushDenormals flush;
   with_kind(sizes.kind, [&](auto kind) { Backward<kind(), T>(sizes, steps, in, out, grad_gates, dy, dx).run(); });
 }
 

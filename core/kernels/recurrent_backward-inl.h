@@ -18,7 +18,7 @@ class Backward {
   using L = Layout<kind>;
   using D = Full<T>;
   using V = hn::Vec<D>;
-  static constexpr auto kLanes = static_cast<std::int64_t>(hn::MaxLanes(D()));
+  static constexpr std::int32_t kLanes = hn::MaxLanes(D());
 
  public:
   Backward(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
@@ -36,10 +36,8 @@ class Backward {
       const auto [first, last] = steps_.rows_of(k0, k1);
       const bool add = dx_.add || k1 < steps_.steps;
       if (dx_.ih || dx_.hh || dx_.hr || dx_.bias_ih || dx_.bias_hh)
-        parallel(plan_.all_parts, [&, begin = first, end = last](std::int64_t part) {
-          FlushDenormals flush;
-          weights(part, begin, end, add);
-        });
+        parallel(plan_.all_parts,
+                 [&, begin = first, end = last](std::int64_t part) { weights(part, begin, end, add); });
       if (dx_.x != nullptr) input(k0, k1);
     }
     for (std::int64_t n = 0; n < steps_.batch; ++n) {
@@ -59,9 +57,9 @@ class Backward {
   }
 
   void begin() {
-    dh_ = States<T>(steps_, h_row_);
+    dh_.make(steps_, h_row_);
     dh_.zero();
-    if (L::has_cells) dc_ = States<T>(steps_, slab_);
+    if (L::has_cells) dc_.make(steps_, slab_);
     dc_.zero();
     for (std::int64_t n = 0; n < steps_.batch; ++n) {
       if (dy_.h_n != nullptr) std::copy_n(dy_.h_n + n * s_.output(), s_.output(), dh_.row(n));
@@ -69,7 +67,7 @@ class Backward {
     }
     if (s_.projected > 0) {
       outputs_ = Scratch<T>(steps_.all() * h_row_);
-      unprojected_ = States<T>(steps_, slab_);
+      unprojected_.make(steps_, slab_);
       pack(in_.hr_home, PanelKey::Projection, StridedRows<T>{in_.hr, s_.hidden}, s_.projected, s_.hidden, hr_);
     }
     if (steps_.steps > 1 || dx_.h0 != nullptr)
@@ -86,7 +84,7 @@ class Backward {
   template <class Rows>
   void pack(detail::Storage* home, PanelKey::Weight weight, const Rows& row, std::int64_t depth, std::int64_t columns,
             Panels<T>& to) const {
-    const PanelKey key{PanelKey::Backward, weight, kind, columns, kLanes};
+    const PanelKey key{PanelKey::Backward, weight, kind, kLanes, columns};
     to.take(home, key, vectors(columns) * kLanes * depth, [&](T* panels) {
       const std::int64_t count = (vectors(columns) + kPanel - 1) / kPanel, parts = plan_.all_parts;
       parallel(parts, [&](std::int64_t i) {
@@ -114,7 +112,6 @@ class Backward {
                        units = vectors(s_.hidden), unit_panels = (units + kPanel - 1) / kPanel;
     if (parts == 1 || plan_.by_rows) {
       parallel(parts, [&](std::int64_t i) {
-        FlushDenormals flush;
         const std::int64_t n0 = steps_.share(k0, k1, i, parts), n1 = steps_.share(k0, k1, i + 1, parts);
         const Own own = own_of(n0);
         for (std::int64_t k = k1 - 1; k >= k0; --k) {
@@ -126,10 +123,7 @@ class Backward {
       return;
     }
     auto each = [&](std::int64_t count, auto f) {
-      parallel(parts, [&](std::int64_t i) {
-        FlushDenormals flush;
-        f(count * i / parts, count * (i + 1) / parts);
-      });
+      parallel(parts, [&](std::int64_t i) { f(count * i / parts, count * (i + 1) / parts); });
     };
     const std::int64_t n = steps_.batch;
     const Own own = own_of(0);
@@ -364,7 +358,6 @@ class Backward {
   void input(std::int64_t k0, std::int64_t k1) const {
     const std::int64_t panels = (vectors(s_.input) + kPanel - 1) / kPanel;
     parallel(plan_.all_parts, [&](std::int64_t part) {
-      FlushDenormals flush;
       for_row_runs(steps_, k0, k1, part, plan_.all_parts, kRowsAtOnce, [&](const RowRuns& rows) {
         for (std::int64_t p = 0; p < panels; ++p)
           for (std::int64_t i = 0; i < rows.runs; ++i) {

@@ -20,7 +20,7 @@ class Forward {
   using L = Layout<kind>;
   using D = Full<T>;
   using V = hn::Vec<D>;
-  static constexpr auto kLanes = static_cast<std::int64_t>(hn::MaxLanes(D()));
+  static constexpr std::int32_t kLanes = hn::MaxLanes(D());
 
  public:
   Forward(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
@@ -31,13 +31,12 @@ class Forward {
     pack();
     const std::int64_t per_chunk = steps_ahead();
     const bool keep = L::keeps_gates && out_.gates != nullptr;
-    if (!keep) chunk_ = States<T>(steps_, std::min(per_chunk, steps_.steps) * gate_row_);
+    if (!keep) chunk_.make(steps_, std::min(per_chunk, steps_.steps) * gate_row_);
     auto for_chunks = [&](auto f) {
       for (std::int64_t k = 0; k < steps_.steps; k += per_chunk) f(k, std::min(steps_.steps, k + per_chunk));
     };
     if (steps_.groups > 1)
       parallel(steps_.groups, [&](std::int64_t g) {
-        FlushDenormals flush;
         for_chunks([&](std::int64_t k, std::int64_t end) {
           const Own own = own_of(g, k, end);
           project(k, end, g, own.gates);
@@ -47,10 +46,7 @@ class Forward {
     else
       for_chunks([&](std::int64_t k, std::int64_t end) {
         const Own own = own_of(0, k, end);
-        parallel(plan_.all_parts, [&](std::int64_t i) {
-          FlushDenormals flush;
-          project(k, end, i, own.gates);
-        });
+        parallel(plan_.all_parts, [&](std::int64_t i) { project(k, end, i, own.gates); });
         recur(k, end, own);
       });
     // Sequences of no steps end as they begin.
@@ -66,7 +62,6 @@ class Forward {
     pack();
     const std::int64_t all = steps_.all();
     parallel(plan_.all_parts, [&](std::int64_t i) {
-      FlushDenormals flush;
       const std::int64_t begin = cut(all, i, plan_.all_parts), end = cut(all, i + 1, plan_.all_parts);
       project(0, steps_.steps, i, out_.gates);
       for_states_before([&](std::int64_t first, std::int64_t last, const T* states, std::int64_t row) {
@@ -115,7 +110,7 @@ class Forward {
   std::int64_t panels_size(std::int64_t columns) const { return unit_vectors_ * L::gates * kLanes * columns; }
 
   PanelKey key(PanelKey::Weight weight, std::int64_t columns) const {
-    return {PanelKey::Forward, weight, kind, columns, kLanes};
+    return {PanelKey::Forward, weight, kind, kLanes, columns};
   }
 
   void pack() {
@@ -133,11 +128,11 @@ class Forward {
                           panels + (p - at) * kLanes * s_.hidden + at * kLanes, width * kLanes);
         }
       });
-      if (out_.unprojected == nullptr) unprojected_ = States<T>(steps_, slab_);
+      if (out_.unprojected == nullptr) unprojected_.make(steps_, slab_);
     }
-    h_ = States<T>(steps_, h_row_, 2);
+    h_.make(steps_, h_row_, 2);
     h_.zero();
-    if (L::has_cells) c_ = States<T>(steps_, slab_);
+    if (L::has_cells) c_.make(steps_, slab_);
   }
 
   // The bias of each panel of x, in its order; behind them, of a GRU, that of m.
@@ -267,7 +262,6 @@ class Forward {
   void recur(std::int64_t k0, std::int64_t k1, const Own& own) const {
     if (plan_.parts == 1 || plan_.by_rows) {
       parallel(plan_.parts, [&](std::int64_t i) {
-        FlushDenormals flush;
         recur_rows(k0, k1, steps_.share(k0, k1, i, plan_.parts), steps_.share(k0, k1, i + 1, plan_.parts), own);
       });
       return;
@@ -275,12 +269,10 @@ class Forward {
     for (std::int64_t k = k0; k < k1; ++k) {
       join(k, 0, steps_.batch, own);
       parallel(plan_.parts, [&](std::int64_t i) {
-        FlushDenormals flush;
         step(k, 0, steps_.batch, unit_groups_ * i / plan_.parts, unit_groups_ * (i + 1) / plan_.parts, own);
       });
       if (s_.projected > 0)
         parallel(plan_.parts, [&](std::int64_t i) {
-          FlushDenormals flush;
           project_output(k, 0, steps_.batch, out_panels_ * i / plan_.parts, out_panels_ * (i + 1) / plan_.parts, own);
         });
       leave(k, 0, steps_.batch, own);

@@ -7,7 +7,8 @@
 namespace unroll::kernels {
 
 /// While it lives this thread's denormal results are zeros: gates that saturate make them, and one costs as much as a
-/// hundred others. The host's mode comes back at the end.
+/// hundred others. So do the pool's threads meanwhile, as they compute in the caller's mode. The host's comes back at
+/// the end.
 struct FlushDenormals : FloatModeScope {
   FlushDenormals() noexcept : FloatModeScope(float_mode() | kFlushDenormals) {}
 };
@@ -63,9 +64,11 @@ std::int64_t sequence_groups(const RecurrentSizes& sizes, const RecurrentSteps& 
 template <class T>
 class States {
  public:
-  States() = default;
-  States(const RecurrentSteps& steps, std::int64_t row, std::int64_t copies = 1)
-      : steps_(&steps), row_(row), copies_(copies), data_(copies * steps.batch * row + (steps.groups - 1) * kApart) {}
+  /// Once, in place: a copy, written by numbers and read by vectors, would wait until they have reached the cache.
+  void make(const RecurrentSteps& steps, std::int64_t row, std::int64_t copies = 1) {
+    steps_ = &steps, row_ = row, copies_ = copies;
+    data_ = Scratch<T>(copies * steps.batch * row + (steps.groups - 1) * kApart);
+  }
   /// From where the row of sequence n is n rows on, for all n of one group; null if there are none.
   T* of(std::int64_t n, std::int64_t copy = 0) const {
     if (data_.data() == nullptr) return nullptr;
