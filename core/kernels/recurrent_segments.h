@@ -29,7 +29,7 @@ void recurrent_forward_in_segments(const RecurrentSizes& sizes, const RecurrentS
                                    const RecurrentInputs<T>& in, const RecurrentOutputs<T>& out,
                                    RecurrentSegments segments, RecurrentCheckpoints<T> checkpoints);
 
-/// recurrent_backward from out.y and out.cells; where out.y is null, from the checkpoints.
+/// recurrent_backward from out.y and out.cells, which are in one group; where out.y is null, from the checkpoints.
 template <class T>
 void recurrent_backward_in_segments(const RecurrentSizes& sizes, const RecurrentSteps& steps,
                                     const RecurrentInputs<T>& in, const RecurrentOutputs<T>& out,
