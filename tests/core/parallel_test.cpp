@@ -162,9 +162,11 @@ TEST_CASE("round_trip: measured when a thread is free, and nobody waits long whe
   Threads scope(2);
   CHECK(run_all<7>() == once<7>());  // then the pool has a thread
   auto measured = [](int attempts) {
-    std::int64_t trip = 0;
-    while ((trip = round_trip()) == 0 && --attempts > 0) std::this_thread::sleep_for(std::chrono::milliseconds(25));
-    return trip;
+    for (;; std::this_thread::sleep_for(std::chrono::milliseconds(25))) {
+      Meeting meeting(2);  // one that was asleep would not come in time on a busy machine
+      parallel(2, [&](std::int64_t) { meeting.wait(); });
+      if (const std::int64_t trip = round_trip(); trip > 0 || --attempts <= 0) return trip;
+    }
   };
   cpu_set_t cores;
   if (sched_getaffinity(0, sizeof cores, &cores) == 0 && CPU_COUNT(&cores) > 1) CHECK(measured(400) > 0);
