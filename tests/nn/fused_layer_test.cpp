@@ -207,12 +207,13 @@ TEST_CASE("fused layers: the number of threads changes no bit") {
 
 TEST_CASE("fused layers: nor does it where each thread keeps its own sequences") {
   Distance near(100);
-  constexpr Case kOne{.t = 11, .n = 19, .i = 60, .h = 100, .dtype = DType::Float32};  // more rows than a chunk
+  constexpr Case kOne{.t = 11, .n = 19, .i = 64, .h = 64, .dtype = DType::Float32};  // more rows than a chunk
   for (Kind kind : kKinds)
     for (nn::Memory memory : {nn::Memory::KeepGates, nn::Memory::RecomputeGates, nn::Memory::Checkpoint})
       for (bool bidirectional : {false, true})
         for (std::int64_t proj : {0, 20}) {
           if (proj > 0 && kind != Kind::LSTM) continue;
+          if (bidirectional && memory != nn::Memory::KeepGates) continue;
           Case c = kOne;
           c.memory = memory, c.bidirectional = bidirectional, c.proj = proj, c.states = !bidirectional;
           if (proj > 0) c.dtype = DType::Float64;
@@ -235,7 +236,7 @@ TEST_CASE("fused layers: nor does it where each thread keeps its own sequences")
 TEST_CASE("fused layers: gradients for some inputs only, where each thread keeps its own sequences") {
   Distance near(100);
   for (Kind kind : kKinds) {
-    const Subject s = subject(kind, {.t = 9, .n = 13, .i = 60, .h = 100, .dtype = DType::Float32});
+    const Subject s = subject(kind, {.t = 9, .n = 13, .i = 64, .h = 96, .dtype = DType::Float32});
     for (std::size_t k = 0; k < s.tensors.size(); ++k) {
       auto alone = [&](int threads) {
         Threads scope(threads);
