@@ -9,8 +9,8 @@
 /// The sequence kernels: one layer in one direction over all its steps, forward and backward, on raw pointers.
 ///
 /// Rows of all steps stand one below the other, R = ΣB_t of them; dense, B_t = N. In a workspace they may stand in
-/// groups of sequences instead (RecurrentSteps::kept). Sequences come longest first, so
-/// those that run at a step are the first rows of the state. What is called padded has rows of pad(…) elements.
+/// groups of sequences instead (RecurrentSteps::kept). Sequences come longest first, so those that run at a step are
+/// the first rows of the state. What is called padded has rows of pad(…) elements.
 ///
 /// A layer's gates are kept as slabs of H units side by side, (R, slabs · pad(H)): i f g o of an LSTM; n r z m of a
 /// GRU, m = W_hn h + b_hn, so that what comes from x is the first three and what comes from h the last three; those of
@@ -61,8 +61,8 @@ struct RecurrentSteps {
   /// Sequences from share(i) to before share(i + 1) are the i-th of `parts` which have about as many rows in those
   /// steps: not as many sequences, as the shorter ones are over sooner.
   std::int64_t share(std::int64_t k0, std::int64_t k1, std::int64_t i, std::int64_t parts) const {
-    if (i == 0 || i == parts) return i == 0 ? 0 : batch;
     if (packed.empty()) return cut(batch, i, parts);  // a group, if there are as many
+    if (i == parts) return batch;
     const auto [first, last] = rows_of(k0, k1);
     return (last - first) * i / (parts * (k1 - k0));
   }

@@ -88,7 +88,7 @@ class Backward {
     to.take(home, key, vectors(columns) * kLanes * depth, [&](T* panels) {
       const std::int64_t count = (vectors(columns) + kPanel - 1) / kPanel, parts = plan_.all_parts;
       parallel(parts, [&](std::int64_t i) {
-        for (std::int64_t p = count * i / parts; p < count * (i + 1) / parts; ++p)
+        for (std::int64_t p = cut(count, i, parts); p < cut(count, i + 1, parts); ++p)
           pack_rows(D(), row, 0, depth, p * kPanel * kLanes, columns, width(columns, p),
                     panels + p * kPanel * kLanes * depth);
       });
@@ -123,7 +123,7 @@ class Backward {
       return;
     }
     auto each = [&](std::int64_t count, auto f) {
-      parallel(parts, [&](std::int64_t i) { f(count * i / parts, count * (i + 1) / parts); });
+      parallel(parts, [&](std::int64_t i) { f(cut(count, i, parts), cut(count, i + 1, parts)); });
     };
     const std::int64_t n = steps_.batch;
     const Own own = own_of(0);

@@ -96,7 +96,8 @@ class Forward {
 
   void pack_weights(const T* w, std::int64_t depth, const std::int64_t* order, T* panels) const {
     parallel(plan_.all_parts, [&](std::int64_t part) {
-      for (std::int64_t u = unit_groups_ * part / plan_.all_parts; u < unit_groups_ * (part + 1) / plan_.all_parts; ++u)
+      for (std::int64_t u = cut(unit_groups_, part, plan_.all_parts); u < cut(unit_groups_, part + 1, plan_.all_parts);
+           ++u)
         for (std::int64_t j = 0; j < group_vectors(u); ++j) {
           const std::int64_t unit = (u * kUnits + (L::gates > 1 ? 0 : j)) * kLanes;
           const std::int64_t block = L::gates > 1 ? order[j] : 0;
@@ -238,7 +239,7 @@ class Forward {
 
   // -- The recurrence
 
-  // What a group's threads go on with: from each of these on, its row n is n rows on.
+  // What is handed from step to step, for the rows of one group: row n is n rows on from each.
   struct Own {
     T *gates, *h[2], *c, *unprojected;  // gates: from where kept(t, n) counts, whether or not all steps have theirs
   };
@@ -269,11 +270,12 @@ class Forward {
     for (std::int64_t k = k0; k < k1; ++k) {
       join(k, 0, steps_.batch, own);
       parallel(plan_.parts, [&](std::int64_t i) {
-        step(k, 0, steps_.batch, unit_groups_ * i / plan_.parts, unit_groups_ * (i + 1) / plan_.parts, own);
+        step(k, 0, steps_.batch, cut(unit_groups_, i, plan_.parts), cut(unit_groups_, i + 1, plan_.parts), own);
       });
       if (s_.projected > 0)
         parallel(plan_.parts, [&](std::int64_t i) {
-          project_output(k, 0, steps_.batch, out_panels_ * i / plan_.parts, out_panels_ * (i + 1) / plan_.parts, own);
+          project_output(k, 0, steps_.batch, cut(out_panels_, i, plan_.parts), cut(out_panels_, i + 1, plan_.parts),
+                         own);
         });
       leave(k, 0, steps_.batch, own);
     }
