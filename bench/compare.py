@@ -32,15 +32,17 @@ def parse():
     return parser.parse_args()
 
 
-def in_turn(point, players, seconds, rounds):
-    """One result: each player once a round, and another one first each time."""
-    answers = {p.key: [] for p in players}
+def in_turn(twins, players, seconds, rounds):
+    """A result for each of these points: all of them once a round, each player once a point, and another one first each
+    time. What is compared is measured side by side, for a clock may change within minutes."""
+    answers = {point: {p.key: [] for p in players} for point in twins}
     for i in range(rounds):
         shift = i % len(players)
-        for player in players[shift:] + players[:shift]:
-            if not (answers[player.key] and "skipped" in answers[player.key][0]):
-                answers[player.key].append(player.measure(point, seconds))
-    return {"point": point, **{key: report.merge(of_key) for key, of_key in answers.items()}}
+        for point, of_point in answers.items():
+            for player in players[shift:] + players[:shift]:
+                if not (of_point[player.key] and "skipped" in of_point[player.key][0]):
+                    of_point[player.key].append(player.measure(point, seconds))
+    return [{"point": point, **{key: report.merge(a) for key, a in answers[point].items()}} for point in twins]
 
 
 def describe_machine():
@@ -72,15 +74,16 @@ def measure(args, chosen):
         if key not in [r.key for r in rivals]:
             print(f"{report.NAMES[key]} is not in {args.rivals} (bench/setup.sh installs it): measuring without")
     players = [contestants.Ours(program), *rivals]
-    results = []
+    results = {}
     load = os.getloadavg()[0]
     try:
-        for number, point in enumerate(chosen, 1):
-            result = in_turn(point, players, args.seconds, args.rounds or (1 if args.quick else 3))
-            results.append(result)
-            ratios = [f"{r.key} {report.times(x)}" for r in rivals if (x := report.ratio(result, r.key))]
-            ours = report.microseconds(report.seconds(result, "ours"))
-            print(f"{number}/{len(chosen)}  {point.name}: {ours} us  {'  '.join(ratios)}", flush=True)
+        for twins in points.twins(chosen):
+            for result in in_turn(twins, players, args.seconds, args.rounds or (1 if args.quick else 3)):
+                results[result["point"]] = result
+                ratios = [f"{r.key} {report.times(x)}" for r in rivals if (x := report.ratio(result, r.key))]
+                ours = report.microseconds(report.seconds(result, "ours"))
+                name = f"{len(results)}/{len(chosen)}  {result['point'].name}"
+                print(f"{name}: {ours} us  {'  '.join(ratios)}", flush=True)
     finally:
         for player in players:
             player.close()
@@ -90,7 +93,7 @@ def measure(args, chosen):
         "environment": environment,
         "rivals": [r.key for r in rivals],
         "hello": [] if args.points or args.only == "ours" else measure_hello(rivals),
-        "results": [{**r, "point": asdict(r["point"])} for r in results],
+        "results": [{**results[point], "point": asdict(point)} for point in chosen],
     }
 
 

@@ -1,6 +1,6 @@
 """The points that are measured, and what we want to reach at each."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4, "MGU": 2}
 
@@ -179,8 +179,16 @@ def forward_points():
 
 def all_points():
     one = training_points()
-    two = [Point(**{**asdict(p), "threads": 2}) for p in one if p.group != "Eager ops"]
+    two = [replace(p, threads=2) for p in one if p.group != "Eager ops"]
     return one + forward_points() + two
+
+
+def twins(chosen):
+    """The points in groups that differ in nothing but threads."""
+    groups = {}
+    for point in chosen:
+        groups.setdefault(replace(point, threads=1), []).append(point)
+    return list(groups.values())
 
 
 def quick_points():

@@ -7,6 +7,7 @@ import unittest
 import xml.etree.ElementTree as xml
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import compare  # noqa: E402
 from comparison import chart, points, report  # noqa: E402
 
 PEAK = 200.0
@@ -70,6 +71,35 @@ class Arithmetic(unittest.TestCase):
     def test_numbers_as_texts(self):
         self.assertEqual([report.times(v) for v in (0.5, 9.99, 12.34, 107.2)], ["0.50×", "9.99×", "12.3×", "107×"])
         self.assertEqual([report.microseconds(v) for v in (9.31e-6, 0.0123, None)], ["9.3", "12,300", ""])
+
+
+class Turns(unittest.TestCase):
+    def test_points_that_differ_in_threads_are_twins(self):
+        chosen = points.all_points()
+        groups = points.twins(chosen)
+        self.assertCountEqual([p for group in groups for p in group], chosen)
+        for group in groups:
+            self.assertEqual(len({p.label for p in group}), 1)
+            self.assertIn([p.threads for p in group], ([1], [1, 2]))
+        self.assertEqual(sum(len(group) == 2 for group in groups), sum(p.threads == 2 for p in chosen))
+
+    def test_twins_and_contestants_are_measured_side_by_side(self):
+        log = []
+
+        class Player:
+            def __init__(self, key):
+                self.key = key
+
+            def measure(self, point, seconds):
+                log.append((point.threads, self.key))
+                return answer(1.0 + len(log))
+
+        twins = [points.Point("GRU", 5, 1, 2, 3, threads=n) for n in (1, 2)]
+        results = compare.in_turn(twins, [Player("ours"), Player("torch")], 0.1, 2)
+        rounds = [(1, "ours"), (1, "torch"), (2, "ours"), (2, "torch")], [(1, "torch"), (1, "ours"), (2, "torch"), (2, "ours")]
+        self.assertEqual(log, [*rounds[0], *rounds[1]])
+        self.assertEqual([r["point"] for r in results], twins)
+        self.assertEqual([report.seconds(r, "ours") for r in results], [2.0, 4.0])
 
 
 class Goals(unittest.TestCase):
