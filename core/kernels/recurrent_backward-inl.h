@@ -115,7 +115,10 @@ class Backward {
         const std::int64_t n0 = steps_.share(k0, k1, i, parts), n1 = steps_.share(k0, k1, i + 1, parts);
         const Own own = own_of(n0);
         for (std::int64_t k = k1 - 1; k >= k0; --k) {
-          if (s_.projected > 0) unproject(k, n0, n1, 0, unit_panels, own);
+          if (s_.projected > 0) {
+            complete(k, n0, n1, own);
+            unproject(k, n0, n1, 0, unit_panels, own);
+          }
           cells(k, n0, n1, 0, units, own);
           previous(k, n0, n1, 0, panels, own);
         }
@@ -128,7 +131,10 @@ class Backward {
     const std::int64_t n = steps_.batch;
     const Own own = own_of(0);
     for (std::int64_t k = k1 - 1; k >= k0; --k) {
-      if (s_.projected > 0) each(unit_panels, [&](auto p0, auto p1) { unproject(k, 0, n, p0, p1, own); });
+      if (s_.projected > 0) {
+        complete(k, 0, n, own);  // all parts read all of it
+        each(unit_panels, [&](auto p0, auto p1) { unproject(k, 0, n, p0, p1, own); });
+      }
       each(units, [&](auto u0, auto u1) { cells(k, 0, n, u0, u1, own); });
       each(panels, [&](auto p0, auto p1) { previous(k, 0, n, p0, p1, own); });
     }
@@ -224,19 +230,24 @@ class Backward {
     });
   }
 
-  // The complete dh of a projected state, kept for W_hr's gradient, and behind the projection d(o·tanh c).
-  void unproject(std::int64_t k, std::int64_t n0, std::int64_t n1, std::int64_t p0, std::int64_t p1,
-                 const Own& own) const {
+  // The complete dh of a projected state, kept for W_hr's gradient.
+  void complete(std::int64_t k, std::int64_t n0, std::int64_t n1, const Own& own) const {
     const std::int64_t t = steps_.at(k), row = steps_.first(t);
     n1 = std::min(n1, steps_.rows(t));
     if (n0 >= n1) return;
     T* const outputs = outputs_.data() + steps_.kept(t, n0) * h_row_;
-    if (p0 == 0)
-      for (std::int64_t n = n0; n < n1; ++n)
-        for (std::int64_t i = 0; i < s_.projected; ++i)
-          outputs[n * h_row_ + i] =
-              own.dh[n * h_row_ + i] + (dy_.y != nullptr ? dy_.y[(row + n) * dy_.y_row + i] : T{0});
-    const Left<T> a{outputs, h_row_, 1, s_.projected};
+    for (std::int64_t n = n0; n < n1; ++n)
+      for (std::int64_t i = 0; i < s_.projected; ++i)
+        outputs[n * h_row_ + i] = own.dh[n * h_row_ + i] + (dy_.y != nullptr ? dy_.y[(row + n) * dy_.y_row + i] : T{0});
+  }
+
+  // Behind the projection d(o·tanh c); panels [p0, p1) of it.
+  void unproject(std::int64_t k, std::int64_t n0, std::int64_t n1, std::int64_t p0, std::int64_t p1,
+                 const Own& own) const {
+    const std::int64_t t = steps_.at(k);
+    n1 = std::min(n1, steps_.rows(t));
+    if (n0 >= n1) return;
+    const Left<T> a{outputs_.data() + steps_.kept(t, n0) * h_row_, h_row_, 1, s_.projected};
     for (std::int64_t p = p0; p < p1; ++p)
       panel_product(D(), a, n0, n1, hr_.data() + p * kPanel * kLanes * s_.projected, width(s_.hidden, p),
                     Into<T>{own.unprojected + p * kPanel * kLanes, slab_, kLanes});

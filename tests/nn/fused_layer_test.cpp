@@ -4,8 +4,6 @@
 #include <unroll/autograd/ops/reduce.h>
 #include <unroll/autograd/ops/shape.h>
 #include <unroll/core/kernels/float_mode.h>
-#include <unroll/core/kernels/recurrent_plan.h>
-#include <unroll/core/parallel.h>
 
 #include <cmath>
 
@@ -184,99 +182,6 @@ TEST_CASE("fused layers: a row of a batch has the bits of that row alone") {
       for (std::int64_t m : {0, 5, 6, 10}) CHECK(same_bits({narrow(same, 1, m, 1)}, {narrow(all, 1, n, 1)}));
     }
   }
-}
-
-TEST_CASE("fused layers: the number of threads changes no bit") {
-  Distance near(100);
-  for (Kind kind : kKinds)
-    for (const Case& c :
-         {Case{.t = 6, .n = 13, .i = 40, .h = 70, .bidirectional = true, .dtype = DType::Float32},
-          Case{.t = 3, .n = 64, .i = 33, .h = 400, .states = false, .dtype = DType::Float32},
-          Case{.t = 40, .n = 1, .i = 64, .h = 100, .dtype = DType::Float32},
-          Case{.t = 6, .n = 16, .i = 800, .h = 16, .dtype = DType::Float32},  // a thread without a unit
-          Case{.t = 60, .n = 16, .i = 40, .h = 70, .bidirectional = true, .packed = true, .dtype = DType::Float32}}) {
-      const Subject s = subject(kind, c);
-      Threads scope(1);
-      const Tensors one = values(s, true);
-      for (int threads : {2, 3}) {
-        set_num_threads(threads);
-        CHECK(same_bits(values(s, true), one));
-      }
-    }
-}
-
-TEST_CASE("fused layers: nor does it where each thread keeps its own sequences") {
-  Distance near(100);
-  constexpr Case kOne{.t = 11, .n = 19, .i = 64, .h = 64, .dtype = DType::Float32};  // more rows than a chunk
-  for (Kind kind : kKinds)
-    for (nn::Memory memory : {nn::Memory::KeepGates, nn::Memory::RecomputeGates, nn::Memory::Checkpoint})
-      for (bool bidirectional : {false, true})
-        for (std::int64_t proj : {0, 20}) {
-          if (proj > 0 && kind != Kind::LSTM) continue;
-          if (bidirectional && memory != nn::Memory::KeepGates) continue;
-          Case c = kOne;
-          c.memory = memory, c.bidirectional = bidirectional, c.proj = proj, c.states = !bidirectional;
-          if (proj > 0) c.dtype = DType::Float64;
-          CAPTURE(static_cast<int>(kind));
-          CAPTURE(static_cast<int>(memory));
-          const Subject s = subject(kind, c);
-          Threads scope(1);
-          const Tensors one = values(s, true);
-          for (int forward : {1, 2, 3})
-            for (int backward : {1, 2, 3}) {
-              set_num_threads(forward);
-              CHECK(same_bits(values(s, true, ~0u, [=] { set_num_threads(backward); }), one));
-            }
-          NoGrad no_grad;
-          const Tensors alone = s.outputs();
-          CHECK(same_bits(alone, {one.begin(), one.begin() + static_cast<std::ptrdiff_t>(alone.size())}));
-        }
-}
-
-TEST_CASE("fused layers: gradients for some inputs only, where each thread keeps its own sequences") {
-  Distance near(100);
-  for (Kind kind : kKinds) {
-    const Subject s = subject(kind, {.t = 9, .n = 13, .i = 64, .h = 96, .dtype = DType::Float32});
-    for (std::size_t k = 0; k < s.tensors.size(); ++k) {
-      auto alone = [&](int threads) {
-        Threads scope(threads);
-        return grad({sum(s.outputs()[0])}, {s.tensors[k]});
-      };
-      CHECK(same_bits(alone(2), alone(1)));
-    }
-  }
-}
-
-TEST_CASE("fused layers: groups of sequences cover a workspace once") {
-  for (std::int64_t batch = 1; batch <= 30; ++batch)
-    for (std::int64_t groups = 1; groups <= batch; ++groups) {
-      const kernels::RecurrentSteps steps{.steps = 3, .batch = batch, .groups = groups};
-      std::vector<int> times(static_cast<std::size_t>(3 * batch));
-      bool right = steps.group_begin(0) == 0 && steps.group_begin(groups) == batch;
-      for (std::int64_t n = 0; n < batch; ++n) {
-        const std::int64_t g = steps.group_of(n);
-        right = right && steps.group_begin(g) <= n && n < steps.group_begin(g + 1);
-        for (std::int64_t t = 0; t < 3; ++t) ++times.at(static_cast<std::size_t>(steps.kept(t, n) + n));
-      }
-      CHECK(right);
-      CHECK(std::ranges::all_of(times, [](int count) { return count == 1; }));
-    }
-}
-
-TEST_CASE("fused layers: a second thread must be worth it, more so if it is far away") {
-  auto groups = [](std::int64_t steps, int threads, std::int64_t distance) {
-    Threads scope(threads);
-    Distance between(distance);
-    const kernels::RecurrentSizes sizes{kernels::RecurrentKind::LSTM, 60, 100, 0};  // 1.2 million a step
-    return kernels::sequence_groups<float>(sizes, {.steps = steps, .batch = 19});
-  };
-  CHECK(groups(4, 1, 100) == 1);
-  CHECK(groups(4, 2, 100) == 2);
-  CHECK(groups(4, 3, 100) == 3);
-  CHECK(groups(4, 4, 100) == 1);  // threads of few rows share them
-  CHECK(groups(4, 3, 500) == 1);
-  CHECK(groups(5, 3, 500) == 3);
-  CHECK(groups(1, 3, 100) == 1);
 }
 
 TEST_CASE("fused layers: every instruction set of this CPU") {
