@@ -7,7 +7,9 @@
 #include <atomic>
 #include <bit>
 #include <cstdlib>
+#include <memory>
 #include <mutex>
+#include <new>
 #include <utility>
 
 namespace unroll::alloc {
@@ -173,40 +175,44 @@ void release_rest(Cache& cache) noexcept {
   registry().rests = new (rest.begin) Registry::OldRest{registry().rests, rest.end};
 }
 
-// initial-exec: to look at it is a move even in a shared library, where it would be a call. It takes 8 of the bytes
-// that the dynamic linker keeps for libraries which are loaded late.
+// initial-exec: to look at it is a move even in a shared library, where it would be a call. All thread_local memory of
+// the library is then from what the dynamic linker keeps for libraries which are loaded late, 512 bytes: what is large
+// lies elsewhere.
 [[gnu::tls_model("initial-exec")]] thread_local Cache* this_cache = nullptr;
 thread_local bool thread_is_ending = false;
 
 // Enters the thread's cache into the registry at its first allocation and takes it out when the thread ends.
 struct Membership {
-  Cache cache;
+  const std::unique_ptr<Cache> cache{new (std::nothrow) Cache};
   Membership() noexcept {
+    if (!cache) return;
     std::scoped_lock lock(registry().mutex);
-    cache.next = registry().first;
-    if (cache.next) cache.next->previous = &cache;
-    registry().first = &cache;
-    this_cache = &cache;
+    cache->next = registry().first;
+    if (cache->next) cache->next->previous = cache.get();
+    registry().first = cache.get();
+    this_cache = cache.get();
   }
   ~Membership() {
     this_cache = nullptr;
     thread_is_ending = true;
-    release_lists(cache);
-    release_rest(cache);
+    if (!cache) return;
+    release_lists(*cache);
+    release_rest(*cache);
     std::scoped_lock lock(registry().mutex);
-    registry().past.add(cache.tallies);
-    (cache.previous ? cache.previous->next : registry().first) = cache.next;
-    if (cache.next) cache.next->previous = cache.previous;
+    registry().past.add(cache->tallies);
+    (cache->previous ? cache->previous->next : registry().first) = cache->next;
+    if (cache->next) cache->next->previous = cache->previous;
   }
 };
 
 [[gnu::noinline]] Cache* first_cache() noexcept {
   if (thread_is_ending) return nullptr;
   thread_local Membership membership;
-  return this_cache = &membership.cache;
+  return this_cache = membership.cache.get();
 }
 
-// Null once the thread's own cache is gone; thread_local tensors may still be freed then.
+// Null where there is no memory for one, and once the thread's own is gone; thread_local tensors may still be freed
+// then.
 Cache* cache() noexcept {
   Cache* mine = this_cache;
   return mine ? mine : first_cache();

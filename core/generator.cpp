@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <memory>
 
 namespace unroll {
 namespace {
@@ -100,9 +101,9 @@ void Generator::set_state(std::span<const std::byte> bytes) {
   if (state.y_is_valid) cached_normal_ = state.y;
 }
 
-Generator& default_generator() noexcept {
-  thread_local Generator generator;
-  return generator;
+Generator& default_generator() {
+  thread_local const auto generator = std::make_unique<Generator>();  // 2.5 KB, which are not for thread_local memory
+  return *generator;
 }
 
 }  // namespace unroll

@@ -82,11 +82,11 @@ class Generator {
 
 /// This thread's generator, which random functions draw from unless they are given another. Every thread's starts at
 /// kDefaultSeed.
-Generator& default_generator() noexcept;
+Generator& default_generator();
 
 /// Seeds this thread's default generator.
 template <Seed Integer>
-Generator& manual_seed(Integer seed) noexcept {
+Generator& manual_seed(Integer seed) {
   return default_generator().manual_seed(seed);
 }
 
