@@ -13,6 +13,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <mutex>
 
 namespace unroll {
 namespace {
@@ -157,13 +158,31 @@ class Pass {
                                 origin(node));
   }
 
+  [[noreturn]] static void fail_freed(const Node& node) {
+    detail::fail<GradError>(
+        "{}: backward through the graph a second time: what it needs was freed by the first; "
+        "pass retain_graph = true there, or detach() what is carried over from an earlier step",
+        node.name());
+  }
+
+  // A node that is to be freed is this pass's alone, for as long as it may still be run again.
+  struct Claim {
+    Node* const node;
+    Claim(Node& of, bool keeps) : node(keeps ? nullptr : &of) {
+      if (node != nullptr && !node->claim()) fail_freed(of);
+    }
+    ~Claim() {
+      if (node != nullptr && !node->freed()) node->disclaim();
+    }
+    Claim(const Claim&) = delete;
+    Claim& operator=(const Claim&) = delete;
+  };
+
   void step(const Plan::Visit& visit, std::span<Tensor> grad_out, Running& running) {
     Node& node = *visit.node;
-    check<GradError>(!node.freed(),
-                     "{}: backward through the graph a second time: what it needs was freed by the first; "
-                     "pass retain_graph = true there, or detach() what is carried over from an earlier step",
-                     node.name());
+    if (node.freed()) fail_freed(node);
     begin(node, "its gradient function", running);
+    const Claim claim(node, keep_graph_);
     const std::span<const Ref<GradSlot>> inputs = node.inputs();
     const std::uint32_t* const targets = plan_.targets(visit);
     const std::span<Tensor> grad_in(grad_in_.data(), inputs.size());
@@ -231,8 +250,11 @@ void check_outputs(const char* op, TensorList outputs, TensorList gradients) {
   }
 }
 
-// Adds the pass's results to .grad: all that can fail first, then all or none.
+// Adds the pass's results to .grad: all that can fail first, then all or none. One thread at a time, for passes of
+// several threads may end in the same leaves.
 void commit(Pass& pass, bool create_graph) {
+  static std::mutex mutex;
+  std::lock_guard lock(mutex);
   const auto slots = pass.wanted();
   const auto grads = pass.results();
   for (std::size_t i = 0; i < slots.size(); ++i) {

@@ -21,6 +21,10 @@ struct BackwardOptions {
 /// options.gradient is another way to give that of a single one. Under create_graph a grad() holds the graph that it is
 /// part of, and both live until it is reset (set_grad({})): prefer grad() below.
 ///
+/// Several threads may do so at the same time, and what they bring to one leaf adds up. Of those that free a part of a
+/// graph in common, one gets that far and the others a GradError; to free what another thread retains and still walks
+/// is an error that nothing notices.
+///
 /// Raises GradError when an output needs no gradient, when the graph has been freed by an earlier backward, when a
 /// saved tensor was written in place, when a gradient function or a hook runs backward through its own graph and does
 /// not retain it, when more than 128 passes run inside each other; ShapeError when a gradient has not its output's

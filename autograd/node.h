@@ -7,6 +7,7 @@
 #include <unroll/core/tensor.h>
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 #include <memory>
 #include <span>
@@ -164,12 +165,22 @@ class Node : public RefCounted {
   /// Fills flow.grad_in where it is needed.
   virtual void backward(const detail::GradFlow& flow) = 0;
 
+  /// Before a pass that will free the node runs it: false where another pass has done so, in whichever thread.
+  bool claim() noexcept {
+    std::uint8_t whole = kWhole;
+    if (!detail::single_threaded()) return state_.compare_exchange_strong(whole, kClaimed, std::memory_order_acquire);
+    if (state_.load(std::memory_order_relaxed) != kWhole) return false;
+    state_.store(kClaimed, std::memory_order_relaxed);
+    return true;
+  }
+  /// It did not come to that: the node may run again.
+  void disclaim() noexcept { state_.store(kWhole, std::memory_order_release); }
   /// Drops what was saved; backward through the node is an error from then on.
   void free() noexcept {
-    freed_ = true;
+    state_.store(kFreed, std::memory_order_relaxed);
     release_saved();
   }
-  bool freed() const noexcept { return freed_; }
+  bool freed() const noexcept { return state_.load(std::memory_order_relaxed) == kFreed; }
 
   /// Null for most nodes.
   const detail::NodeExtras* extras() const noexcept { return extras_.get(); }
@@ -196,7 +207,8 @@ class Node : public RefCounted {
   friend void detail::attach(const Tensor& y, Ref<Node> node, std::uint32_t output);
   void note_where();
   std::uint32_t outputs_;
-  bool freed_ = false;
+  static constexpr std::uint8_t kWhole = 0, kClaimed = 1, kFreed = 2;
+  std::atomic<std::uint8_t> state_{kWhole};
   const char* name_;
   union {
     std::uint64_t sequence_;

@@ -9,8 +9,8 @@ namespace unroll::detail {
 using alloc::Vector;
 
 /// What a backward pass is to do: which nodes run, in which order, and where each gradient goes. It is all the pass
-/// knows of the graph; in the graph nothing is marked, so passes may run inside each other and in several threads at
-/// once.
+/// knows of the graph; in the graph nothing is marked but what is freed, so passes may run inside each other and in
+/// several threads at once.
 class Plan {
  public:
   static constexpr std::uint32_t kNowhere = ~std::uint32_t{0};

@@ -179,6 +179,48 @@ TEST_CASE("threads: a graph built by one is walked and destroyed by another") {
   CHECK(Live() == before);
 }
 
+TEST_CASE("threads: what several backward() bring to one leaf is all there") {
+  const Tensor w = ones(2000).requires_grad_();
+  constexpr int kThreads = 4, kSteps = 200;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i)
+    threads.emplace_back([&] {
+      for (int step = 0; step < kSteps; ++step) sum(w * 2).backward();
+    });
+  for (std::thread& thread : threads) thread.join();
+  CHECK(amin(w.grad()).item() == 2 * kThreads * kSteps);
+  CHECK(amax(w.grad()).item() == 2 * kThreads * kSteps);
+}
+
+TEST_CASE("threads: of two that free one graph one gets its gradient, the other an error") {
+  Live before;
+  {
+    const Tensor x = full({500}, .5).requires_grad_();
+    std::atomic<int> gradients = 0, errors = 0, wrong = 0;
+    for (int round = 0; round < 300; ++round) {
+      const Tensor y = sum(exp(x * x));
+      std::atomic<int> there = 0;
+      auto differentiate = [&] {
+        for (++there; there < 2;) std::this_thread::yield();
+        try {
+          const Tensor d = grad({y}, {x})[0];
+          ++gradients;
+          wrong += std::abs(d.to_vector<float>()[0] - std::exp(.25f)) > 1e-5f;
+        } catch (const GradError&) {
+          ++errors;
+        }
+      };
+      std::thread other(differentiate);
+      differentiate();
+      other.join();
+    }
+    CHECK(gradients == 300);
+    CHECK(errors == 300);
+    CHECK(wrong == 0);
+  }
+  CHECK(Live() == before);
+}
+
 namespace {
 std::atomic<std::int64_t> allocations_left;
 
