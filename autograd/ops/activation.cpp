@@ -26,11 +26,11 @@ Tensor sigmoid(const Tensor& x) {
   });
 }
 
-/// max(x, 0).   d/dx = 1 where the output is positive
+/// max(x, 0).   d/dx = 0 where the output is 0, else 1, of NaN too
 Tensor relu(const Tensor& x) {
   Tensor y = kernels::map("relu", x, [](auto v) { return v != v || v > 0 ? v : 0; });
   return record("relu", {x}, std::move(y), save(y),
-                [](const Tensor& g, const Saved& s) { return where(gt(s[0], 0), g, zeros_like(g)); });
+                [](const Tensor& g, const Saved& s) { return where(le(s[0], 0), zeros_like(g), g); });
 }
 
 /// ln(1 + e^(βx)) / β.   d/dx = σ(βx), and 1 beyond the threshold

@@ -68,8 +68,9 @@ Tensor operator/(const Tensor& a, double b) {
 
 Tensor div(double b, const Tensor& a) {
   Tensor y = kernels::map("div", a, [b](auto x) { return static_cast<decltype(x)>(b) / x; });
+  // Not −b/a²: the gradient of that would hold a⁴, which overflows long before a³ does.
   return record("div", {a}, std::move(y), save(a),
-                [b](const Tensor& g, const Saved& s) { return g * (-b / square(s[0])); });
+                [b](const Tensor& g, const Saved& s) { return g * (-b / s[0] / s[0]); });
 }
 
 Tensor neg(const Tensor& x) {
@@ -143,15 +144,14 @@ Tensor abs(const Tensor& x) {
 }
 
 Tensor sign(const Tensor& x) {
-  Tensor y =
-      kernels::map_number("sign", x, [](auto v) { return v != v ? v : static_cast<decltype(v)>((v > 0) - (v < 0)); });
+  Tensor y = kernels::map_number("sign", x, [](auto v) { return static_cast<decltype(v)>((v > 0) - (v < 0)); });
   return record("sign", {x}, std::move(y), [](const Tensor& g) { return zeros_like(g); });
 }
 
 namespace {
-// The share of the gradient that goes to the winner: 1, or ½ where both are equal.
-Tensor share(const Tensor& winner, const Tensor& loser) {
-  return (gt(winner, loser).to(winner.dtype()) + ge(winner, loser).to(winner.dtype())) * 0.5;
+// The share of the gradient that goes to the larger: 1, or ½ where both are equal; 1 to each where one is NaN.
+Tensor share(const Tensor& larger, const Tensor& smaller) {
+  return 1 - (lt(larger, smaller).to(larger.dtype()) + le(larger, smaller).to(larger.dtype())) * 0.5;
 }
 }  // namespace
 
@@ -175,7 +175,7 @@ Tensor minimum(const Tensor& a, const Tensor& b) {
 Tensor clamp(const Tensor& x, double lowest, double highest) {
   Tensor y = kernels::map("clamp", x, [=](auto v) {
     auto lo = static_cast<decltype(v)>(lowest), hi = static_cast<decltype(v)>(highest);
-    return v != v ? v : std::min(std::max(v, lo), hi);
+    return v != v ? v : lo != lo ? lo : hi != hi ? hi : std::min(std::max(v, lo), hi);
   });
   return record("clamp", {x}, std::move(y), save(x), [=](const Tensor& g, const Saved& s) {
     return where(logical_and(ge(s[0], lowest), le(s[0], highest)), g, zeros_like(g));

@@ -45,13 +45,13 @@ Tensor sin(const Tensor& x);
 Tensor cos(const Tensor& x);
 /// |x|; its derivative at 0 is 0.
 Tensor abs(const Tensor& x);
-/// −1, 0 or 1; its derivative is 0.
+/// −1, 0 or 1, of NaN 0; its derivative is 0.
 Tensor sign(const Tensor& x);
-/// The larger of a and b; equal ones share the gradient. NaN wins.
+/// The larger of a and b; equal ones share the gradient. NaN wins; then each has the whole gradient.
 Tensor maximum(const Tensor& a, const Tensor& b);
-/// The smaller of a and b; equal ones share the gradient. NaN wins.
+/// The smaller of a and b; equal ones share the gradient. NaN wins; then each has the whole gradient.
 Tensor minimum(const Tensor& a, const Tensor& b);
-/// min(max(x, lowest), highest); the gradient passes at both bounds.
+/// min(max(x, lowest), highest); the gradient passes at both bounds. NaN where any of the three is.
 Tensor clamp(const Tensor& x, double lowest, double highest);
 /// a where `condition` (Bool) is true, else b; all three broadcast.
 Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b);

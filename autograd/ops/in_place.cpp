@@ -29,7 +29,7 @@ struct Region {
       : base_shape(base.shape), base_strides(base.strides), shape(view.shape), strides(view.strides),
         offset(view.offset - base.offset), contiguous(base.contiguous) {
     for (std::size_t d = 0; d < shape.size(); ++d)
-      if (strides[d] == 0 && shape[d] > 1) shape[d] = 1;
+      if (strides[d] == 0 && shape[d] > 1 && view.numel > 0) shape[d] = 1;
   }
 
   // Zeros of the base's shape, their memory laid out as the base's is.

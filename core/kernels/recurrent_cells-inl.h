@@ -146,7 +146,7 @@ HWY_INLINE void cell_backward(D d, Unit<const T> unit, bool relu, T* grad, V dh,
     give(3, hn::Mul(dn, r));
     dc = hn::Mul(dh, z);
   } else {
-    give(0, relu ? hn::IfThenElseZero(hn::Gt(y, hn::Zero(d)), dh) : hn::Mul(dh, through_tanh(y)));
+    give(0, relu ? hn::IfThenZeroElse(hn::Le(y, hn::Zero(d)), dh) : hn::Mul(dh, through_tanh(y)));
   }
 }
 

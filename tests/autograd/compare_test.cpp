@@ -102,3 +102,13 @@ TEST_CASE("compare: argmax and argmin take the first of equal ones, and NaN") {
   CHECK_THROWS_AS(argmax(x, 2), IndexError);
   CHECK_THROWS_AS(argmax(tensor({true})), DTypeError);
 }
+
+TEST_CASE("compare: what ops that compare make of NaN is torch's") {
+  const Tensor x = tensor({1.0, kNaN, -2.0});
+  CHECK(sign(x).to_vector<float>() == std::vector<float>{1, 0, -1});
+  CHECK(mask(isnan(relu(x))) == Mask{false, true, false});
+  CHECK(mask(isnan(maximum(x, 0 * x))) == Mask{false, true, false});
+  CHECK(mask(isnan(clamp(x, -1, 1))) == Mask{false, true, false});
+  CHECK(all(isnan(clamp(x, kNaN, 1))));
+  CHECK(all(isnan(clamp(x, -1, kNaN))));
+}

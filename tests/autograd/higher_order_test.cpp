@@ -302,3 +302,12 @@ TEST_CASE("the check sees a derivative that has gone missing, of any order") {
     CHECK(std::abs(third - differences) > 0.05 * std::abs(differences));
   }
 }
+
+TEST_CASE("higher order: of a number divided by a tensor where its fourth power is no float") {
+  for (float v : {1e10f, 1e-12f}) {
+    const Tensor x = tensor({v}).requires_grad_();
+    const Tensor first = grad({1.0 / x}, {x}, {.create_graph = true})[0], second = grad({first}, {x})[0];
+    CHECK(first.item() == doctest::Approx(-std::pow(v, -2.)).epsilon(1e-6));
+    CHECK(second.item() == doctest::Approx(2 * std::pow(v, -3.)).epsilon(1e-6));
+  }
+}

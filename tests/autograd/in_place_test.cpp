@@ -14,7 +14,6 @@
 #include <unroll/core/view.h>
 
 #include <functional>
-#include <thread>
 
 using namespace unroll;
 using doctest::Contains;
@@ -255,84 +254,6 @@ TEST_CASE("in place: what is overwritten has a gradient of zero, as in torch") {
   }
 }
 
-// Numbers from torch.
-TEST_CASE("in place through a view: base, view and other views have the new elements and gradients") {
-  Tensor x = leaf({1, 2, 3, 4}), w = leaf({5, 6});
-  const Tensor weights = tensor({1.0, 10.0, 100.0, 1000.0}, DType::Float64);
-  SUBCASE("a view of a computed tensor") {
-    Tensor h = x * 2, matrix = view(h, {2, 2}), row = select(matrix, 0, 1), column = select(matrix, 1, 1);
-    row.mul_(w);
-    CHECK(of(h) == Values{2, 4, 30, 48});
-    CHECK(of(column) == Values{4, 48});
-    CHECK(h.grad_slot()->grad_fn->name() == std::string("copy_slices"));
-    CHECK(column.grad_slot()->grad_fn->name() == std::string("as_strided"));
-    std::vector<Tensor> of_base = grad({sum(h * weights)}, {x, w}, {.retain_graph = true});
-    CHECK(of(of_base[0]) == Values{2, 20, 1000, 12000});
-    CHECK(of(of_base[1]) == Values{600, 8000});
-    std::vector<Tensor> of_column = grad({sum(column)}, {x, w}, {.retain_graph = true});
-    CHECK(of(of_column[0]) == Values{0, 2, 0, 12});
-    CHECK(of(of_column[1]) == Values{0, 8});
-    CHECK(of(grad({sum(row)}, {w})[0]) == Values{6, 8});
-  }
-  SUBCASE("a view of a plain tensor takes it into the graph") {
-    Tensor h = zeros(4, DType::Float64), v = narrow(h, 0, 1, 2), before = v * 1;
-    v.copy_(w);
-    CHECK(h.requires_grad());
-    CHECK_FALSE(h.is_leaf());
-    CHECK_FALSE(before.requires_grad());
-    sum(h * weights).backward();
-    CHECK(of(w.grad()) == Values{10, 100});
-  }
-  SUBCASE("the base, of which a view was taken before") {
-    Tensor h = x * 2, v = narrow(h, 0, 2, 2), pieces = unbind(h)[3], before = v * 1;
-    h.mul_(x);
-    CHECK(of(v) == Values{18, 32});
-    CHECK(of(grad({sum(v)}, {x}, {.retain_graph = true})[0]) == Values{0, 0, 12, 16});
-    CHECK(of(grad({pieces}, {x}, {.retain_graph = true})[0]) == Values{0, 0, 0, 16});
-    CHECK(of(grad({sum(before)}, {x})[0]) == Values{0, 0, 2, 2});
-  }
-  SUBCASE("one of what expand repeats") {
-    Tensor h = narrow(x, 0, 0, 2) * 2, e = expand(h, {3, 2});
-    select(e, 0, 1).mul_(4);
-    CHECK(of(e) == Values{8, 16, 8, 16, 8, 16});
-    Tensor m = view(arange(6).to(DType::Float64), {3, 2});
-    CHECK(of(grad({sum(e * m)}, {x})[0]) == Values{48, 72, 0, 0});
-  }
-  SUBCASE("a base that is not row-major") {
-    Tensor h = transpose(view(x * 2, {2, 2}), 0, 1).detach(), v = select(h, 0, 1);
-    auto f = [](const Tensors& in) {
-      Tensor base = transpose(narrow(ones({3, 2}, DType::Float64), 0, 1, 2), 0, 1).detach();
-      base.add_(view(in[0], {2, 2}));
-      select(base, 0, 1).mul_(in[1]);
-      return base * tanh(base);
-    };
-    v.mul_(w);
-    CHECK(of(h) == Values{2, 6, 20, 48});
-    CHECK(of(grad({sum(h * view(weights, {2, 2}))}, {w})[0]) == Values{400, 8000});
-    CHECK(gradcheck(f, {(x.detach() * 0.1).requires_grad_(), w}));
-  }
-  SUBCASE("nothing at all") {
-    Tensor h = x * 2, v = narrow(h, 0, 4, 0);
-    v.mul_(v);
-    sum(h).backward();
-    CHECK(of(x.grad()) == Values{2, 2, 2, 2});
-  }
-}
-
-TEST_CASE("in place through a view: retain_grad stays with base and view") {
-  Tensor x = leaf({1, 2, 3}), h = x * 2, v = narrow(h, 0, 0, 2);
-  h.retain_grad();
-  v.retain_grad();
-  v.mul_(3);
-  sum(h * h + sum(v)).backward();
-  CHECK(of(h.grad()) == Values{15, 27, 12});
-  CHECK(of(v.grad()) == Values{3, 3});
-  CHECK(of(x.grad()) == Values{90, 162, 24});
-  Tensor y = sum(v);  // the gradient that is there stays when v's history changes
-  h.mul_(2);
-  CHECK(of(v.grad()) == Values{3, 3});
-}
-
 TEST_CASE("in place: no graph stays behind, whether backward ran, raised or never came") {
   Tensor x = leaf({1, 2, 3}), w = leaf({4, 5, 6});
   auto leaves_nothing = [](auto f) {
@@ -388,15 +309,4 @@ TEST_CASE("in place: memory that runs out leaves everything as it was") {
     x.set_grad({});
   }
   CHECK(failures > 5);
-}
-
-TEST_CASE("in place through a view: threads may ask one view for its new history") {
-  Tensor x = leaf({1, 2, 3, 4}), h = x * 2, v = narrow(h, 0, 1, 2);
-  h.mul_(x);
-  std::vector<Tensor> results(4);
-  std::vector<std::thread> threads;
-  for (Tensor& result : results)
-    threads.emplace_back([&] { result = grad({sum(v * v)}, {x}, {.retain_graph = true})[0]; });
-  for (std::thread& t : threads) t.join();
-  for (const Tensor& result : results) CHECK(of(result) == Values{0, 128, 432, 0});
 }

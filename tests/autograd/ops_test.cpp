@@ -363,7 +363,7 @@ TEST_CASE("ops: derivatives at kinks are torch's") {
   };
   const double inf = INFINITY, nan = NAN;
   const Kink kinks[] = {
-      {"relu", unroll::relu, {-1, 0, 1}, {0, 0, 1}},
+      {"relu", unroll::relu, {-1, 0, 1, nan}, {0, 0, 1, 1}},
       {"abs", unroll::abs, {-1, 0, 1}, {-1, 0, 1}},
       {"sign", unroll::sign, {-1, 0, 1}, {0, 0, 0}},
       {"sqrt", unroll::sqrt, {0}, {inf}},
@@ -372,9 +372,10 @@ TEST_CASE("ops: derivatives at kinks are torch's") {
       {"pow 0", [](T x) { return pow(x, 0); }, {0}, {0}},
       {"pow tensor 0", [](T x) { return pow(x, zeros_like(x)); }, {0}, {0}},
       {"pow by the exponent", [](T p) { return pow(zeros_like(p), p); }, {0, 2}, {0, 0}},
-      {"clamp", [](T x) { return clamp(x, -1, 1); }, {-2, -1, 0, 1, 2}, {0, 1, 1, 1, 0}},
-      {"maximum", [](T x) { return maximum(x, zeros_like(x)); }, {-1, 0, 1}, {0, 0.5, 1}},
-      {"minimum", [](T x) { return minimum(zeros_like(x), x); }, {-1, 0, 1}, {1, 0.5, 0}},
+      {"clamp", [](T x) { return clamp(x, -1, 1); }, {-2, -1, 0, 1, 2, nan}, {0, 1, 1, 1, 0, 0}},
+      {"clamp to NaN", [nan](T x) { return clamp(x, nan, 1); }, {0, 2}, {0, 0}},
+      {"maximum", [](T x) { return maximum(x, zeros_like(x)); }, {-1, 0, 1, nan}, {0, 0.5, 1, 1}},
+      {"minimum", [](T x) { return minimum(zeros_like(x), x); }, {-1, 0, 1, nan}, {1, 0.5, 0, 1}},
       {"amax", [](T x) { return amax(x); }, {3, 1, 3, 2}, {0.5, 0, 0.5, 0}},
       {"norm", [](T x) { return norm(x); }, {0, 0}, {0, 0}},
       {"where lets NaN through", [](T x) { return where(gt(x, 0), x, sqrt(x)); }, {1, -1}, {1, nan}},
