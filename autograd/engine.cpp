@@ -63,6 +63,11 @@ struct Running {
 class Pass {
  public:
   Pass(TensorList outputs, bool keep_graph, bool all) : keep_graph_(keep_graph), plan_(outputs, all) {}
+  ~Pass() {
+    if (claimed_ != nullptr) claimed_->disclaim();  // its function raised
+  }
+  Pass(const Pass&) = delete;
+  Pass& operator=(const Pass&) = delete;
 
   /// Asks for the gradient of a tensor; returns its place among the results.
   std::size_t want(const Tensor& x) { return plan_.want(x.body().grad_slot); }
@@ -158,31 +163,19 @@ class Pass {
                                 origin(node));
   }
 
-  [[noreturn]] static void fail_freed(const Node& node) {
+  [[noreturn, gnu::noinline, gnu::cold]] static void fail_freed(const Node& node) {
     detail::fail<GradError>(
         "{}: backward through the graph a second time: what it needs was freed by the first; "
         "pass retain_graph = true there, or detach() what is carried over from an earlier step",
         node.name());
   }
 
-  // A node that is to be freed is this pass's alone, for as long as it may still be run again.
-  struct Claim {
-    Node* const node;
-    Claim(Node& of, bool keeps) : node(keeps ? nullptr : &of) {
-      if (node != nullptr && !node->claim()) fail_freed(of);
-    }
-    ~Claim() {
-      if (node != nullptr && !node->freed()) node->disclaim();
-    }
-    Claim(const Claim&) = delete;
-    Claim& operator=(const Claim&) = delete;
-  };
-
   void step(const Plan::Visit& visit, std::span<Tensor> grad_out, Running& running) {
     Node& node = *visit.node;
-    if (node.freed()) fail_freed(node);
     begin(node, "its gradient function", running);
-    const Claim claim(node, keep_graph_);
+    if (keep_graph_ ? node.freed() : !node.claim()) [[unlikely]]
+      fail_freed(node);
+    if (!keep_graph_) claimed_ = &node;
     const std::span<const Ref<GradSlot>> inputs = node.inputs();
     const std::uint32_t* const targets = plan_.targets(visit);
     const std::span<Tensor> grad_in(grad_in_.data(), inputs.size());
@@ -205,7 +198,10 @@ class Pass {
       }
       g = Tensor();  // none is left for the next node
     }
-    if (!keep_graph_) node.free();
+    if (!keep_graph_) {
+      node.free();
+      claimed_ = nullptr;
+    }
   }
 
   Tensor& sum_at(std::uint32_t target) {
@@ -228,10 +224,11 @@ class Pass {
 
   const bool keep_graph_, anomaly_ = AnomalyMode::enabled();
   Plan plan_;
-  Vector<Tensor> grads_;    // of all nodes' outputs
-  Vector<Tensor> results_;  // gradients that were asked for
-  Vector<Tensor> grad_in_;  // of the running node
-  Vector<Tensor*> sums_;    // where they go
+  Vector<Tensor> grads_;     // of all nodes' outputs
+  Vector<Tensor> results_;   // gradients that were asked for
+  Vector<Tensor> grad_in_;   // of the running node
+  Vector<Tensor*> sums_;     // where they go
+  Node* claimed_ = nullptr;  // the running node, if it is to be freed
 };
 
 void check_outputs(const char* op, TensorList outputs, TensorList gradients) {
