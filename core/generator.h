@@ -81,7 +81,7 @@ class Generator {
 };
 
 /// This thread's generator, which random functions draw from unless they are given another. Every thread's starts at
-/// kDefaultSeed.
+/// kDefaultSeed. Raises std::bad_alloc if there is no memory for it when a thread first asks.
 Generator& default_generator();
 
 /// Seeds this thread's default generator.

@@ -230,6 +230,16 @@ TEST_CASE("fused layers: a NaN reaches what depends on it, and nothing else") {
   }
 }
 
+TEST_CASE("fused layers: the gradient of a ReLU that is NaN passes, as that of the op and torch's") {
+  for (bool fused : {true, false}) {
+    FusedMode mode(fused);
+    const nn::RNN rnn(2, 3, {.nonlinearity = nn::Nonlinearity::ReLU});
+    const Tensor x = full({1, 1, 2}, NAN);
+    sum(rnn(x).output).backward();
+    CHECK(rnn.named_parameters().back().second.grad().to_vector<float>() == std::vector<float>{1, 1, 1});  // of bias_hh
+  }
+}
+
 #if defined(__x86_64__) || defined(__aarch64__)
 TEST_CASE("fused layers: the host's floating-point mode is as it was, and denormals are zeros inside") {
   // Without the flags of what happened, which x86 keeps in the same register.

@@ -60,8 +60,8 @@ TEST_CASE("fused layers: the number of threads changes no bit where each thread 
 
 TEST_CASE("fused layers: the number of threads changes no bit of a projected LSTM whose units they share") {
   Distance near(100);
-  for (int i = 0; i < (kSanitized ? 1 : 5);
-       ++i) {  // other numbers each time, and threads first: memory holds none of them
+  // Other numbers each time, and threads first: memory that is read too early holds none of them.
+  for (int i = 0; i < (kSanitized ? 1 : 5); ++i) {
     const Subject s = subject(Kind::LSTM, {.t = 2, .n = 12, .i = 8, .h = 300, .proj = 200});
     std::vector<Tensors> several;
     for (int threads : {4, 3, 2}) {

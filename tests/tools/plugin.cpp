@@ -7,7 +7,7 @@ extern "C" [[gnu::visibility("default")]] double unroll_train() {
   nn::LSTM lstm(3, 4);
   auto [output, state] = lstm(randn({5, 2, 3}));
   sum(output).backward();
-  double norm = 0;
-  for (const Tensor& p : lstm.parameters()) norm += sum(square(p.grad())).item();
-  return norm;
+  double square_of_all = 0;
+  for (const Tensor& p : lstm.parameters()) square_of_all += sum(square(p.grad())).item();
+  return square_of_all;
 }
