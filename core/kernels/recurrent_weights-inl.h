@@ -179,6 +179,144 @@ class BiasGradient {
   Scratch<T> sums_;
 };
 
+/// How many rows the gradients of weights take at a time. Sums come and go with each time; but the columns of a slab
+/// and the panel that they meet, which are read again and again, stay in the second cache. All columns, whatever a
+/// thread's share of them: the number of threads must not show.
+template <class T>
+std::int64_t rows_at_a_time(std::int64_t hidden) {
+  constexpr std::int64_t kLanes = hn::MaxLanes(Full<T>()), kBytes = sizeof(T);
+  return std::clamp<std::int64_t>(caches().l2 / ((hidden + kPanel * kLanes) * kBytes), 256, 512);
+}
+
+/// The gradients of all weights and biases of a layer in one direction, of which each chunk of steps brings a part.
+template <RecurrentKind kind, class T>
+class LayerGradients {
+  using L = Layout<kind>;
+  using D = Full<T>;
+  static constexpr std::int64_t kLanes = hn::MaxLanes(D());
+
+ public:
+  /// From the gradients of gates and of projected outputs (null where there are none) to where `to` says.
+  LayerGradients(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
+                 const RecurrentOutputs<T>& out, const T* gates, const T* outputs, const RecurrentGradients<T>& to)
+      : s_(sizes), steps_(steps), in_(in), out_(out), gates_(gates), outputs_(outputs), to_(to) {}
+
+  bool wanted() const { return to_.ih || to_.hh || to_.hr || to_.bias_ih || to_.bias_hh; }
+
+  /// What rows [first, last), in the order of steps, bring to one of so many parts: some of the units of each gate, and
+  /// of the projection some outputs.
+  void sum(std::int64_t part, std::int64_t parts, std::int64_t first, std::int64_t last, bool add) const {
+    auto share = [&](std::int64_t elements, std::int64_t i) {
+      return std::min(elements, cut(vectors(elements), i, parts) * kLanes);
+    };
+    const std::int64_t u0 = share(s_.hidden, part), u1 = part + 1 == parts ? s_.hidden : share(s_.hidden, part + 1);
+    WeightGradient<T> ih, hh, hr;
+    if (u0 < u1 && to_.ih != nullptr) ih = {to_.ih, s_.input, s_.hidden, u0, u1};
+    if (u0 < u1 && to_.hh != nullptr) hh = {to_.hh, s_.output(), s_.hidden, u0, u1};
+    PackedColumns<T> columns;
+    const bool pack = vectors(s_.input) + vectors(s_.output()) > 3 * kPanel;
+    BiasGradient<T> bias(u0 < u1 && (to_.bias_ih || to_.bias_hh) ? s_.slabs() : 0, u0, u1);
+    const std::int64_t o0 = share(s_.output(), part),
+                       o1 = part + 1 == parts ? s_.output() : share(s_.output(), part + 1);
+    if (to_.hr != nullptr && o0 < o1) hr = {to_.hr, s_.hidden, s_.projected, o0, o1};
+    const bool of_gates = u0 < u1 && (to_.ih || to_.hh || to_.bias_ih || to_.bias_hh);
+    Scratch<T> gates_copy, outputs_copy;
+    auto states = states_before();
+    const std::int64_t rows = last - first, deep = rows_at_a_time<T>(s_.hidden),
+                       blocks = std::max<std::int64_t>(1, (rows + deep - 1) / deep);
+    for (std::int64_t i = 0; i < blocks; ++i) {
+      const std::int64_t r = first + cut(rows, i, blocks), end = first + cut(rows, i + 1, blocks);
+      ih.pack(StridedRows<T>{in_.x, s_.input}, r, end);
+      hh.pack(states, r, end);
+      hr.pack(kept_rows(out_.unprojected, slab_), r, end);
+      Columns gates{};
+      if (of_gates) gates = in_order({gates_, gate_row_, slab_}, s_.slabs(), u0, u1, r, end, gates_copy);
+      for (std::int64_t slab = 0; of_gates && slab < s_.slabs(); ++slab) {
+        const std::int64_t of_x = slab - L::x_slab, of_h = slab - L::h_slab;
+        columns.take(gates.data + slab * gates.slab, gates.row, end - r, u1 - u0, pack);
+        if (of_x >= 0 && of_x < L::gates) ih.sum(columns, L::x_order[of_x], add || i > 0);
+        if (of_h >= 0 && of_h < L::gates) hh.sum(columns, L::h_order[of_h], add || i > 0);
+      }
+      if (to_.hr != nullptr && o0 < o1) {
+        const Columns outputs = in_order({outputs_, h_row_, 0}, 1, o0, o1, r, end, outputs_copy);
+        columns.take(outputs.data, outputs.row, end - r, o1 - o0, pack);
+        hr.sum(columns, 0, add || i > 0);
+      }
+      bias.add(gates.data, gates.row, gates.slab, end - r);
+    }
+    for (std::int64_t g = 0; g < L::gates; ++g) {
+      bias.give(L::x_slab + g, to_.bias_ih != nullptr ? to_.bias_ih + L::x_order[g] * s_.hidden : nullptr, add);
+      bias.give(L::h_slab + g, to_.bias_hh != nullptr ? to_.bias_hh + L::h_order[g] * s_.hidden : nullptr, add);
+    }
+  }
+
+ private:
+  // Row r of the states that the steps began from; null for zeros.
+  auto states_before() const {
+    return [this, first = std::int64_t{0}, last = std::int64_t{0}, continued = std::int64_t{0},
+            before = std::int64_t{0}](std::int64_t r) mutable -> const T* {
+      if (r < first || r >= last) {
+        std::int64_t t = 0;
+        if (steps_.packed.empty())
+          t = r / steps_.batch;
+        else
+          t = std::ranges::upper_bound(steps_.offsets, r + steps_.offsets[0]) - steps_.offsets.begin() - 1;
+        const std::int64_t k = steps_.at(t);  // at() is its own inverse
+        first = steps_.first(t), last = first + steps_.rows(t);
+        continued = steps_.continued(k), before = k > 0 ? steps_.first(steps_.at(k - 1)) : 0;
+      }
+      const std::int64_t n = r - first;
+      if (n < continued) return out_.y + (before + n) * out_.y_row;
+      return in_.h0 != nullptr ? in_.h0 + n * s_.output() : nullptr;
+    };
+  }
+
+  // Row r, in the order of steps, of what is kept: gradients are summed in that order, whatever the groups.
+  auto kept_rows(const T* data, std::int64_t row) const {
+    return [this, data, row, first = std::int64_t{0}, last = steps_.groups == 1 ? steps_.all() : 0,
+            shift = std::int64_t{0}](std::int64_t r) mutable {
+      if (r < first || r >= last) {
+        const std::int64_t t = r / steps_.batch, n = r - t * steps_.batch, g = steps_.group_of(n);
+        first = steps_.first(t) + steps_.group_begin(g), last = steps_.first(t) + steps_.group_begin(g + 1);
+        shift = steps_.kept(t, n) - steps_.first(t);
+      }
+      return data + (r + shift) * row;
+    };
+  }
+
+  // Columns [c0, c1) of each slab of some rows in the order of steps: where they lie, or else a copy. The first is c0.
+  struct Columns {
+    const T* data;
+    std::int64_t row, slab;
+  };
+  Columns in_order(Columns from, std::int64_t slabs, std::int64_t c0, std::int64_t c1, std::int64_t r0, std::int64_t r1,
+                   Scratch<T>& copy) const {
+    from.data += c0;
+    if (steps_.groups == 1) return {from.data + r0 * from.row, from.row, from.slab};
+    const std::int64_t slab = pad<T>(c1 - c0), row = padded_row<T>(slabs * slab);
+    if (copy.data() == nullptr) copy = Scratch<T>(rows_at_a_time<T>(s_.hidden) * row);
+    auto rows = kept_rows(from.data, from.row);
+    for (std::int64_t r = r0; r < r1; ++r) {
+      const T* at = rows(r);
+      T* to = copy.data() + (r - r0) * row;
+      for (std::int64_t s = 0; s < slabs; ++s, at += from.slab, to += slab)
+        for (std::int64_t c = 0; c < c1 - c0; c += kLanes) hn::StoreU(hn::LoadU(D(), at + c), D(), to + c);
+    }
+    return {copy.data(), row, slab};
+  }
+
+  std::int64_t vectors(std::int64_t columns) const { return (columns + kLanes - 1) / kLanes; }
+
+  const RecurrentSizes& s_;
+  const RecurrentSteps& steps_;
+  const RecurrentInputs<T>& in_;
+  const RecurrentOutputs<T>& out_;
+  const T *const gates_, *const outputs_;
+  const RecurrentGradients<T>& to_;
+  const std::int64_t slab_ = pad<T>(s_.hidden), gate_row_ = unroll::kernels::gate_row<T>(s_);
+  const std::int64_t h_row_ = padded_row<T>(s_.output());
+};
+
 }  // namespace unroll::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 #endif
