@@ -29,17 +29,13 @@ class Backward {
 
   void run() {
     begin();
-    const LayerGradients<kind, T> weights(s_, steps_, in_, out_, grads_, outputs_.data(), dx_);
+    LayerGradients<kind, T> weights(s_, steps_, in_, out_, grads_, outputs_.data(), dx_, plan_.all_parts);
     const std::int64_t chunks = chunks_of_steps();
     for (std::int64_t i = chunks; i-- > 0;) {
       const std::int64_t k0 = cut(steps_.steps, i, chunks), k1 = cut(steps_.steps, i + 1, chunks);
       recur(k0, k1);
       const auto [first, last] = steps_.rows_of(k0, k1);
-      const bool add = dx_.add || k1 < steps_.steps;
-      if (weights.wanted())
-        parallel(plan_.all_parts, [&, begin = first, end = last](std::int64_t part) {
-          weights.sum(part, plan_.all_parts, begin, end, add);
-        });
+      weights.sum(first, last, dx_.add || k1 < steps_.steps);
       if (dx_.x != nullptr) input(k0, k1);
     }
     for (std::int64_t n = 0; n < steps_.batch; ++n) {

@@ -9,6 +9,7 @@
 #include <unroll/core/kernels/product-inl.h>
 #include <unroll/core/kernels/recurrent_cells-inl.h>
 #include <unroll/core/kernels/scratch.h>
+#include <unroll/core/parallel.h>
 
 HWY_BEFORE_NAMESPACE();
 namespace unroll::kernels::HWY_NAMESPACE {
@@ -66,50 +67,67 @@ class PackedColumns {
   Scratch<T> data_;
 };
 
-/// dW = dGᵀ B, or dW += dGᵀ B, for rows [m0, m1) of each block of `height` rows of W: W (blocks · height, columns),
-/// B (R, columns). Without W it does nothing.
+/// Some rows of B, the x or h that the same rows of dG met, as panels of the tiles.
 template <class T>
-class WeightGradient {
+class PackedRows {
   using D = Full<T>;
-  static constexpr auto kLanes = static_cast<std::int64_t>(hn::MaxLanes(D()));
 
  public:
-  WeightGradient() = default;
-  WeightGradient(T* w, std::int64_t columns, std::int64_t height, std::int64_t m0, std::int64_t m1)
-      : w_(w), columns_(columns), height_(height), m0_(m0), m1_(m1), vectors_((columns + kLanes - 1) / kLanes) {}
+  static constexpr std::int64_t kLanes = hn::MaxLanes(D());
 
-  /// Takes rows [r0, r1) of B.
-  template <class Rows>
-  void pack(Rows&& row, std::int64_t r0, std::int64_t r1) {
-    if (w_ == nullptr) return;
-    const std::int64_t deep = r1 - r0;
-    if (deep > capacity_) panels_ = Scratch<T>(vectors_ * kLanes * (capacity_ = deep));
-    for (std::int64_t r = r0; r < r1; ++r) {
-      const T* from = row(r);
+  explicit PackedRows(std::int64_t columns) : columns_(columns), vectors_((columns + kLanes - 1) / kLanes) {}
+
+  void make(std::int64_t rows) {
+    rows_ = rows;
+    if (rows > capacity_) data_ = Scratch<T>(vectors_ * kLanes * (capacity_ = rows));
+  }
+  /// Rows [i0, i1) of them, of which `row(i)` is where row i lies, or null for zeros.
+  template <class Row>
+  void take(std::int64_t i0, std::int64_t i1, Row&& row) {
+    for (std::int64_t i = i0; i < i1; ++i) {
+      const T* from = row(i);
       for (std::int64_t v = 0; v < vectors_; ++v) {
-        const std::int64_t p = v / kPanel, wide = width(p), at = v * kLanes;
+        const std::int64_t p = v / kPanel, at = v * kLanes;
         hn::StoreU(from == nullptr ? hn::Zero(D()) : load_part(D(), from + at, columns_ - at), D(),
-                   panels_.data() + p * kPanel * kLanes * deep + ((r - r0) * wide + v % kPanel) * kLanes);
+                   data_.data() + (p * kPanel * rows_ + i * width(p) + v % kPanel) * kLanes);
       }
     }
   }
+  std::int64_t columns() const { return columns_; }
+  std::int64_t rows() const { return rows_; }
+  std::int64_t panels() const { return (vectors_ + kPanel - 1) / kPanel; }
+  std::int64_t width(std::int64_t p) const { return std::min(kPanel, vectors_ - p * kPanel); }
+  const T* panel(std::int64_t p) const { return data_.data() + p * kPanel * kLanes * rows_; }
 
-  /// What these rows bring to a block; `grads` are the block's columns [m0, m1) of theirs.
+ private:
+  std::int64_t columns_, vectors_, rows_ = 0, capacity_ = 0;
+  Scratch<T> data_;
+};
+
+/// dW = dGᵀ B, or dW += dGᵀ B, for rows [m0, m1) of each block of `height` rows of W: W (blocks · height, columns of
+/// B).
+template <class T>
+class WeightGradient {
+  using D = Full<T>;
+  static constexpr std::int64_t kLanes = PackedRows<T>::kLanes;
+
+ public:
+  WeightGradient(T* w, const PackedRows<T>& b, std::int64_t height, std::int64_t m0, std::int64_t m1)
+      : w_(w), b_(b), height_(height), m0_(m0), m1_(m1) {}
+
+  /// What the rows of B bring to a block of W; `grads` are columns [m0, m1) of the same rows of its gradient.
   void sum(const PackedColumns<T>& grads, std::int64_t block, bool add) const {
-    if (w_ == nullptr) return;
-    const std::int64_t deep = grads.deep();
-    if (deep == 1) {
+    const std::int64_t columns = b_.columns();
+    T* const w = w_ + (block * height_ + m0_) * columns;
+    if (b_.rows() == 1) {
       const T* row = grads.block(0, 1).data;
-      return vectors_ <= 4 ? outer_product<8>(row, block, add) : outer_product<1>(row, block, add);
+      return columns <= 4 * kLanes ? outer_product<8>(row, w, add) : outer_product<1>(row, w, add);
     }
-    for (std::int64_t p = 0; p * kPanel < vectors_; ++p) {
-      const std::int64_t wide = width(p), at = p * kPanel * kLanes;
-      const Into<T> c{.data = w_ + (block * height_ + m0_) * columns_ + at,
-                      .row = columns_,
-                      .vector = kLanes,
-                      .add = add,
-                      .last = columns_ - at - (wide - 1) * kLanes};
-      const T* panel = panels_.data() + at * deep;
+    for (std::int64_t p = 0; p < b_.panels(); ++p) {
+      const std::int64_t wide = b_.width(p), at = p * kPanel * kLanes;
+      const Into<T> c{
+          .data = w + at, .row = columns, .vector = kLanes, .add = add, .last = columns - at - (wide - 1) * kLanes};
+      const T* panel = b_.panel(p);
       for_row_blocks(0, m1_ - m0_, [&](std::int64_t m, std::int64_t count) {
         if (add && m + count < m1_ - m0_) prefetch(c, m + count, std::min(kRows, m1_ - m0_ - m - count), wide);
         tile_of(D(), count, wide, grads.block(m, count), m, panel, c, panel);
@@ -121,23 +139,21 @@ class WeightGradient {
   // Of one row, as of a cell that is called with one sequence: tiles would take longer to begin than to sum. kAtOnce
   // rows of W for each vector, for where they are short: to come to a vector takes longer than to add it.
   template <std::int64_t kAtOnce>
-  void outer_product(const T* grads, std::int64_t block, bool add) const {
-    const std::int64_t rows = m1_ - m0_, columns = columns_;
-    T* to = w_ + (block * height_ + m0_) * columns;
-    for (std::int64_t m = 0; m < rows; m += kAtOnce, to += kAtOnce * columns, grads += kAtOnce)
-      for_vectors(D(), columns, [=, this, count = std::min(kAtOnce, rows - m)](auto d, std::int64_t i) HWY_ATTR {
-        const auto of_row = hn::LoadU(d, panels_.data() + i);
-        T* at = to + i;
+  void outer_product(const T* grads, T* w, bool add) const {
+    const std::int64_t rows = m1_ - m0_, columns = b_.columns();
+    const T* const b = b_.panel(0);
+    for (std::int64_t m = 0; m < rows; m += kAtOnce, w += kAtOnce * columns, grads += kAtOnce)
+      for_vectors(D(), columns, [=, count = std::min(kAtOnce, rows - m)](auto d, std::int64_t i) HWY_ATTR {
+        const auto of_row = hn::LoadU(d, b + i);
+        T* at = w + i;
         for (std::int64_t r = 0; r < count; ++r, at += columns)
           hn::StoreU(hn::MulAdd(hn::Set(d, grads[r]), of_row, add ? hn::LoadU(d, at) : hn::Zero(d)), d, at);
       });
   }
 
-  std::int64_t width(std::int64_t p) const { return std::min(kPanel, vectors_ - p * kPanel); }
-
-  T* w_ = nullptr;
-  std::int64_t columns_ = 0, height_ = 0, m0_ = 0, m1_ = 0, vectors_ = 0, capacity_ = 0;
-  Scratch<T> panels_;
+  T* const w_;
+  const PackedRows<T>& b_;
+  const std::int64_t height_, m0_, m1_;
 };
 
 /// Sums of the gates' gradients over all rows, in the units [u0, u1) of each slab.
@@ -171,7 +187,7 @@ class BiasGradient {
   }
   /// One slab's sums to where the gradient of a block of the bias begins; nothing if that is null.
   void give(std::int64_t slab, T* bias, bool add) const {
-    if (bias != nullptr && slabs_ > 0) HWY_NAMESPACE::give(sums_.data() + slab * width_, u1_ - u0_, bias + u0_, add);
+    if (bias != nullptr) HWY_NAMESPACE::give(sums_.data() + slab * width_, u1_ - u0_, bias + u0_, add);
   }
 
  private:
@@ -198,59 +214,78 @@ class LayerGradients {
  public:
   /// From the gradients of gates and of projected outputs (null where there are none) to where `to` says.
   LayerGradients(const RecurrentSizes& sizes, const RecurrentSteps& steps, const RecurrentInputs<T>& in,
-                 const RecurrentOutputs<T>& out, const T* gates, const T* outputs, const RecurrentGradients<T>& to)
-      : s_(sizes), steps_(steps), in_(in), out_(out), gates_(gates), outputs_(outputs), to_(to) {}
+                 const RecurrentOutputs<T>& out, const T* gates, const T* outputs, const RecurrentGradients<T>& to,
+                 std::int64_t parts)
+      : s_(sizes), steps_(steps), in_(in), out_(out), gates_(gates), outputs_(outputs), to_(to), parts_(parts) {}
 
-  bool wanted() const { return to_.ih || to_.hh || to_.hr || to_.bias_ih || to_.bias_hh; }
-
-  /// What rows [first, last), in the order of steps, bring to one of so many parts: some of the units of each gate, and
-  /// of the projection some outputs.
-  void sum(std::int64_t part, std::int64_t parts, std::int64_t first, std::int64_t last, bool add) const {
-    auto share = [&](std::int64_t elements, std::int64_t i) {
-      return std::min(elements, cut(vectors(elements), i, parts) * kLanes);
-    };
-    const std::int64_t u0 = share(s_.hidden, part), u1 = part + 1 == parts ? s_.hidden : share(s_.hidden, part + 1);
-    WeightGradient<T> ih, hh, hr;
-    if (u0 < u1 && to_.ih != nullptr) ih = {to_.ih, s_.input, s_.hidden, u0, u1};
-    if (u0 < u1 && to_.hh != nullptr) hh = {to_.hh, s_.output(), s_.hidden, u0, u1};
-    PackedColumns<T> columns;
-    const bool pack = vectors(s_.input) + vectors(s_.output()) > 3 * kPanel;
-    BiasGradient<T> bias(u0 < u1 && (to_.bias_ih || to_.bias_hh) ? s_.slabs() : 0, u0, u1);
-    const std::int64_t o0 = share(s_.output(), part),
-                       o1 = part + 1 == parts ? s_.output() : share(s_.output(), part + 1);
-    if (to_.hr != nullptr && o0 < o1) hr = {to_.hr, s_.hidden, s_.projected, o0, o1};
-    const bool of_gates = u0 < u1 && (to_.ih || to_.hh || to_.bias_ih || to_.bias_hh);
-    Scratch<T> gates_copy, outputs_copy;
-    auto states = states_before();
+  /// What rows [first, last) bring, in the order of steps. B is packed once, each thread some rows; of the sums each
+  /// has some of the units of each gate, and of the projection some outputs.
+  void sum(std::int64_t first, std::int64_t last, bool add) {
+    if (!to_.ih && !to_.hh && !to_.hr && !to_.bias_ih && !to_.bias_hh) return;
     const std::int64_t rows = last - first, deep = rows_at_a_time<T>(s_.hidden),
                        blocks = std::max<std::int64_t>(1, (rows + deep - 1) / deep);
     for (std::int64_t i = 0; i < blocks; ++i) {
-      const std::int64_t r = first + cut(rows, i, blocks), end = first + cut(rows, i + 1, blocks);
-      ih.pack(StridedRows<T>{in_.x, s_.input}, r, end);
-      hh.pack(states, r, end);
-      hr.pack(kept_rows(out_.unprojected, slab_), r, end);
-      Columns gates{};
-      if (of_gates) gates = in_order({gates_, gate_row_, slab_}, s_.slabs(), u0, u1, r, end, gates_copy);
-      for (std::int64_t slab = 0; of_gates && slab < s_.slabs(); ++slab) {
-        const std::int64_t of_x = slab - L::x_slab, of_h = slab - L::h_slab;
-        columns.take(gates.data + slab * gates.slab, gates.row, end - r, u1 - u0, pack);
-        if (of_x >= 0 && of_x < L::gates) ih.sum(columns, L::x_order[of_x], add || i > 0);
-        if (of_h >= 0 && of_h < L::gates) hh.sum(columns, L::h_order[of_h], add || i > 0);
-      }
-      if (to_.hr != nullptr && o0 < o1) {
-        const Columns outputs = in_order({outputs_, h_row_, 0}, 1, o0, o1, r, end, outputs_copy);
-        columns.take(outputs.data, outputs.row, end - r, o1 - o0, pack);
-        hr.sum(columns, 0, add || i > 0);
-      }
-      bias.add(gates.data, gates.row, gates.slab, end - r);
+      const std::int64_t r0 = first + cut(rows, i, blocks), r1 = first + cut(rows, i + 1, blocks);
+      if (to_.ih != nullptr) x_.make(r1 - r0);
+      if (to_.hh != nullptr) h_.make(r1 - r0);
+      if (to_.hr != nullptr) unprojected_.make(r1 - r0);
+      parallel(parts_, [&](std::int64_t part) { pack(part, r0, r1); });
+      parallel(parts_, [&](std::int64_t part) { sum(part, r0, r1, add || i > 0); });
     }
+  }
+
+ private:
+  // Some columns of each slab of some rows; the first of the first slab is at `data`.
+  struct Columns {
+    const T* data;
+    std::int64_t row, slab;
+  };
+
+  void pack(std::int64_t part, std::int64_t r0, std::int64_t r1) {
+    auto take = [=, i0 = cut(r1 - r0, part, parts_), i1 = cut(r1 - r0, part + 1, parts_)](PackedRows<T>& to, auto row) {
+      to.take(i0, i1, [&](std::int64_t i) { return row(r0 + i); });
+    };
+    if (to_.ih != nullptr) take(x_, StridedRows<T>{in_.x, s_.input});
+    if (to_.hh != nullptr) take(h_, states_before());
+    if (to_.hr != nullptr) take(unprojected_, kept_rows(out_.unprojected, slab_));
+  }
+
+  void sum(std::int64_t part, std::int64_t r0, std::int64_t r1, bool add) const {
+    auto begin = [this](std::int64_t elements, std::int64_t i) {
+      return std::min(elements, cut(vectors(elements), i, parts_) * kLanes);
+    };
+    PackedColumns<T> columns;
+    const bool pack = vectors(s_.input) + vectors(s_.output()) > 3 * kPanel;
+    Scratch<T> copy;
+    const std::int64_t u0 = begin(s_.hidden, part), u1 = begin(s_.hidden, part + 1);
+    if (u0 < u1 && (to_.ih || to_.hh || to_.bias_ih || to_.bias_hh)) {
+      const Columns gates = in_order({gates_, gate_row_, slab_}, s_.slabs(), u0, u1, r0, r1, copy);
+      const WeightGradient<T> ih(to_.ih, x_, s_.hidden, u0, u1), hh(to_.hh, h_, s_.hidden, u0, u1);
+      for (std::int64_t slab = 0; slab < s_.slabs(); ++slab) {
+        const std::int64_t of_x = slab - L::x_slab, of_h = slab - L::h_slab;
+        columns.take(gates.data + slab * gates.slab, gates.row, r1 - r0, u1 - u0, pack);
+        if (to_.ih && of_x >= 0 && of_x < L::gates) ih.sum(columns, L::x_order[of_x], add);
+        if (to_.hh && of_h >= 0 && of_h < L::gates) hh.sum(columns, L::h_order[of_h], add);
+      }
+      if (to_.bias_ih || to_.bias_hh) biases(gates, u0, u1, r1 - r0, add);
+    }
+    const std::int64_t o0 = begin(s_.output(), part), o1 = begin(s_.output(), part + 1);
+    if (o0 < o1 && to_.hr) {
+      Scratch<T> copy_of_outputs;
+      const Columns outputs = in_order({outputs_, h_row_, 0}, 1, o0, o1, r0, r1, copy_of_outputs);
+      columns.take(outputs.data, outputs.row, r1 - r0, o1 - o0, pack);
+      WeightGradient<T>(to_.hr, unprojected_, s_.projected, o0, o1).sum(columns, 0, add);
+    }
+  }
+  void biases(const Columns& gates, std::int64_t u0, std::int64_t u1, std::int64_t rows, bool add) const {
+    BiasGradient<T> bias(s_.slabs(), u0, u1);
+    bias.add(gates.data, gates.row, gates.slab, rows);
     for (std::int64_t g = 0; g < L::gates; ++g) {
       bias.give(L::x_slab + g, to_.bias_ih != nullptr ? to_.bias_ih + L::x_order[g] * s_.hidden : nullptr, add);
       bias.give(L::h_slab + g, to_.bias_hh != nullptr ? to_.bias_hh + L::h_order[g] * s_.hidden : nullptr, add);
     }
   }
 
- private:
   // Row r of the states that the steps began from; null for zeros.
   auto states_before() const {
     return [this, first = std::int64_t{0}, last = std::int64_t{0}, continued = std::int64_t{0},
@@ -284,11 +319,7 @@ class LayerGradients {
     };
   }
 
-  // Columns [c0, c1) of each slab of some rows in the order of steps: where they lie, or else a copy. The first is c0.
-  struct Columns {
-    const T* data;
-    std::int64_t row, slab;
-  };
+  // Columns [c0, c1) of each slab of some rows in the order of steps: where they lie, or else a copy.
   Columns in_order(Columns from, std::int64_t slabs, std::int64_t c0, std::int64_t c1, std::int64_t r0, std::int64_t r1,
                    Scratch<T>& copy) const {
     from.data += c0;
@@ -313,8 +344,10 @@ class LayerGradients {
   const RecurrentOutputs<T>& out_;
   const T *const gates_, *const outputs_;
   const RecurrentGradients<T>& to_;
+  const std::int64_t parts_;
   const std::int64_t slab_ = pad<T>(s_.hidden), gate_row_ = unroll::kernels::gate_row<T>(s_);
   const std::int64_t h_row_ = padded_row<T>(s_.output());
+  PackedRows<T> x_{s_.input}, h_{s_.output()}, unprojected_{s_.hidden};
 };
 
 }  // namespace unroll::kernels::HWY_NAMESPACE
