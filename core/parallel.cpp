@@ -1,4 +1,5 @@
 #include <pthread.h>
+#include <sched.h>
 #include <unistd.h>
 #include <unroll/core/error.h>
 #include <unroll/core/kernels/float_mode.h>
@@ -8,8 +9,12 @@
 #include <atomic>
 #include <chrono>
 #include <exception>
+#include <fstream>
 #include <memory>
 #include <mutex>
+#include <set>
+#include <stdexcept>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -190,9 +195,7 @@ class Pool {
   std::vector<std::unique_ptr<Worker>> workers_;
 };
 
-int cores() noexcept { return std::max(1, static_cast<int>(std::thread::hardware_concurrency())); }
-
-std::atomic<int> the_threads{cores()};
+std::atomic<int> the_threads{0};              // 0: nobody has said or asked
 std::atomic<std::int64_t> the_round_trip{0};  // 0: what is measured
 
 }  // namespace
@@ -202,9 +205,32 @@ void set_num_threads(int threads) {
   the_threads.store(threads);
 }
 
-int get_num_threads() noexcept { return the_threads.load(std::memory_order_relaxed); }
+int get_num_threads() noexcept {
+  const int threads = the_threads.load(std::memory_order_relaxed);
+  if (threads > 0) [[likely]]
+    return threads;
+  int nobody = 0;
+  const int cores = detail::cores("/sys/devices/system/cpu");
+  return the_threads.compare_exchange_strong(nobody, cores) ? cores : nobody;
+}
 
 namespace detail {
+int cores(const char* cpus) noexcept try {
+  cpu_set_t mine;
+  if (sched_getaffinity(0, sizeof(mine), &mine) != 0) throw std::runtime_error("more processors than a cpu_set_t has");
+  std::set<std::string> cores;  // the threads of a core tell the same siblings
+  for (std::size_t cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &mine)) continue;
+    const std::string name = std::to_string(cpu);
+    std::string siblings;
+    std::getline(std::ifstream(cpus + ("/cpu" + name) + "/topology/thread_siblings_list"), siblings);
+    cores.insert(siblings.empty() ? name : siblings);
+  }
+  return static_cast<int>(cores.size());
+} catch (const std::exception&) {
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
 void fix_round_trip(std::int64_t nanoseconds) noexcept { the_round_trip.store(nanoseconds); }
 
 void run_parts(std::int64_t parts, Part part, const void* context) {

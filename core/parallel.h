@@ -5,8 +5,9 @@
 namespace unroll {
 
 /// Lets the library use up to `threads` threads, this one included, for one thing at a time; for all threads of the
-/// process. To begin with, as many as the machine has cores. They start with the first work that is worth it. No result
-/// depends on it. Raises ValueError unless threads > 0.
+/// process. To begin with, as many as there are cores where the first who asks may run, and not two for one core: they
+/// would share its vector units. They start with the first work that is worth it. No result depends on it. Raises
+/// ValueError unless threads > 0.
 void set_num_threads(int threads);
 int get_num_threads() noexcept;
 
@@ -15,6 +16,8 @@ using Part = void (*)(const void* context, std::int64_t part);
 /// Calls part(context, i) for each i < parts, in several threads unless they are busy or this is one of them. The first
 /// exception is raised here when all have ended.
 void run_parts(std::int64_t parts, Part part, const void* context);
+/// On how many cores this thread may run, by the system's folder of processors.
+int cores(const char* cpus) noexcept;
 /// For tests: what round_trip() says from now on, or 0 for what it measures.
 void fix_round_trip(std::int64_t nanoseconds) noexcept;
 }  // namespace detail

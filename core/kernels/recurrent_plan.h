@@ -21,12 +21,14 @@ struct ThreadPlan {
   bool by_rows = true;         // a step's parts are rows of the batch, which need not wait for each other; else units
 };
 
-/// Whether so many multiply-adds are worth a second thread. To wake it takes microseconds, in which one does 10⁵ of
-/// them. And what one has written comes to the other a line at a time: across a chip, gradients of weights waited so
-/// long for it that an LSTM of 4.9 million (T 50, N 16, H 32) was no faster with two threads.
-inline bool worth_threads(std::int64_t work) {
-  constexpr std::int64_t kFar = 300;  // ns
-  return work >= 6'000'000 || (work >= 1'000'000 && round_trip() <= kFar);
+/// How many threads so many multiply-adds are worth. To wake one takes microseconds, in which it does 10⁵ of them. And
+/// what one has written comes to the other a line at a time: across a chip, gradients of weights waited so long for it
+/// that an LSTM of 4.9 million (T 50, N 16, H 32) was no faster with two threads.
+inline std::int64_t threads_for(std::int64_t work) {
+  constexpr std::int64_t kNear = 500'000, kFar = 3'000'000, kFarTrip = 300;  // multiply-adds a thread; ns
+  const std::int64_t most = get_num_threads(), if_near = std::min(most, work / kNear),
+                     if_far = std::max<std::int64_t>(1, std::min(most, work / kFar));
+  return if_near > if_far && round_trip() <= kFarTrip ? if_near : if_far;
 }
 
 /// The plan of a layer, or, where what is kept of its sequences is in groups, of those who made them.
@@ -34,10 +36,10 @@ template <class T>
 ThreadPlan plan_threads(const RecurrentSizes& sizes, const RecurrentSteps& steps) {
   ThreadPlan plan;
   if (steps.groups > 1) return {steps.groups, steps.groups, true};
-  const std::int64_t threads = get_num_threads();
   const std::int64_t step_work = steps.batch * sizes.gates() * sizes.hidden * sizes.output();  // multiply-adds
   const std::int64_t work = steps.all() * sizes.gates() * sizes.hidden * (sizes.input + sizes.output());
-  if (threads == 1 || !worth_threads(work)) return plan;
+  const std::int64_t threads = threads_for(work);
+  if (threads == 1) return plan;
   plan.all_parts = threads;
   const std::int64_t weights = sizes.gates() * sizes.hidden * sizes.output() * static_cast<std::int64_t>(sizeof(T));
   plan.by_rows = weights <= caches().l2 * 3 / 4 || step_work < 300'000 * threads;

@@ -1,6 +1,8 @@
+#include "io/temporary_folder.h"
 #include "support/threads.h"
 
 #include <doctest/doctest.h>
+#include <fmt/core.h>
 #include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,7 +15,10 @@
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <stdexcept>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -189,6 +194,39 @@ TEST_CASE("round_trip: measured when a thread is free, and nobody waits long whe
   CHECK(done == 4000);
   Distance far(700);
   CHECK(round_trip() == 700);
+}
+
+TEST_CASE("cores: those where a thread may run, each once for all its threads") {
+  namespace fs = std::filesystem;
+  const TemporaryFolder folder;
+  auto cores_of = [&](std::size_t processor,
+                      const std::string& siblings) {  // of a thread that may run on one or on all
+    const fs::path topology = folder.path / fmt::format("cpu{}/topology", processor);
+    fs::create_directories(topology);
+    std::ofstream(topology / "thread_siblings_list") << siblings << '\n';
+    return detail::cores(folder.path.c_str());
+  };
+  cpu_set_t mine;
+  REQUIRE(sched_getaffinity(0, sizeof mine, &mine) == 0);
+  const int processors = CPU_COUNT(&mine);
+  CHECK(detail::cores("nowhere") == processors);  // what is not told counts by itself
+  int told = 0;
+  for (std::size_t i = 0; i < CPU_SETSIZE; ++i)
+    if (CPU_ISSET(i, &mine)) {
+      ++told;
+      CHECK(cores_of(i, "0-1023") == processors - told + 1);
+    }
+  CHECK(detail::cores("/sys/devices/system/cpu") >= 1);
+  CHECK(detail::cores("/sys/devices/system/cpu") <= processors);
+  int alone = 0;
+  std::thread([&] {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    for (std::size_t i = 0; i < CPU_SETSIZE && CPU_COUNT(&one) == 0; ++i)
+      if (CPU_ISSET(i, &mine)) CPU_SET(i, &one);
+    if (sched_setaffinity(0, sizeof one, &one) == 0) alone = detail::cores("/sys/devices/system/cpu");
+  }).join();
+  CHECK(alone == 1);
 }
 
 TEST_CASE("set_num_threads: a number of threads is positive") {

@@ -104,7 +104,21 @@ TEST_CASE("fused layers: groups of sequences cover a workspace once") {
     }
 }
 
-TEST_CASE("fused layers: a second thread must be worth it, more so if it is far away") {
+TEST_CASE("fused layers: each thread must be worth it, more so if it is far away") {
+  auto worth = [](std::int64_t work, int threads, std::int64_t distance) {
+    Threads scope(threads);
+    Distance between(distance);
+    return kernels::threads_for(work);
+  };
+  CHECK(worth(999'999, 8, 100) == 1);
+  CHECK(worth(1'000'000, 8, 100) == 2);
+  CHECK(worth(3'999'999, 8, 100) == 7);
+  CHECK(worth(40'000'000, 8, 100) == 8);
+  CHECK(worth(40'000'000, 1, 100) == 1);
+  CHECK(worth(5'999'999, 8, 500) == 1);
+  CHECK(worth(9'000'000, 8, 500) == 3);
+  CHECK(worth(40'000'000, 8, 500) == 8);
+  CHECK(worth(0, 8, 500) == 1);
   auto groups = [](std::int64_t steps, int threads, std::int64_t distance) {
     Threads scope(threads);
     Distance between(distance);
@@ -116,6 +130,7 @@ TEST_CASE("fused layers: a second thread must be worth it, more so if it is far 
   CHECK(groups(4, 3, 100) == 3);
   CHECK(groups(4, 4, 100) == 1);  // threads of few rows share them
   CHECK(groups(4, 3, 500) == 1);
-  CHECK(groups(5, 3, 500) == 3);
+  CHECK(groups(5, 3, 500) == 2);
+  CHECK(groups(8, 3, 500) == 3);
   CHECK(groups(1, 3, 100) == 1);
 }
