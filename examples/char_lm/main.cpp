@@ -2,8 +2,18 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <system_error>
 
 #include "train.h"
+
+// NaN is neither positive nor negative, nor out of a range.
+static std::string check_finite(const std::string& text) {
+  return std::isfinite(std::strtod(text.c_str(), nullptr)) ? "" : text + " is not a finite number";
+}
 
 int main(int argc, char** argv) try {
   CLI::App app("A recurrent net that learns to write like a text, one character at a time.");
@@ -13,7 +23,8 @@ int main(int argc, char** argv) try {
   bool quick = false;
   CLI::App* train = app.add_subcommand("train", "Learn from a text; leaves checkpoints, a log and a curve in --out");
   train->add_option("--text", t.text, "file to learn from (default: generated sentences)")->check(CLI::ExistingFile);
-  train->add_option("--out", t.out, "folder for what the run leaves")->capture_default_str();
+  train->add_option("--out", t.out, "folder for what the run leaves, in place of an older run's")
+      ->capture_default_str();
   train->add_option("--model", t.model.cell, "recurrent cell")
       ->check(CLI::IsMember(char_lm::cells()))
       ->capture_default_str();
@@ -27,11 +38,13 @@ int main(int argc, char** argv) try {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   train->add_option("--dropout", t.model.dropout, "on what the layers read and give")
+      ->check(check_finite)
       ->check(CLI::Range(0., 1.))
       ->capture_default_str();
   auto* steps =
       train->add_option("--steps", t.steps, "optimizer steps")->check(CLI::PositiveNumber)->capture_default_str();
   train->add_option("--seconds", t.seconds, "instead of --steps: as many as fit in this time")
+      ->check(check_finite)
       ->check(CLI::PositiveNumber)
       ->excludes(steps);
   train->add_option("--seq-len", t.seq_len, "steps that a gradient goes back")
@@ -41,10 +54,17 @@ int main(int argc, char** argv) try {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   train->add_option("--lr", t.lr, "learning rate at the start; falls to 0 along a cosine")
+      ->check(check_finite)
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  train->add_option("--weight-decay", t.weight_decay, "of AdamW")->check(CLI::NonNegativeNumber)->capture_default_str();
-  train->add_option("--clip", t.clip, "largest norm of a gradient")->check(CLI::PositiveNumber)->capture_default_str();
+  train->add_option("--weight-decay", t.weight_decay, "of AdamW")
+      ->check(check_finite)
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  train->add_option("--clip", t.clip, "largest norm of a gradient")
+      ->check(check_finite)
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   train->add_option("--valid-every", t.valid_every, "steps between validations")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
@@ -52,14 +72,15 @@ int main(int argc, char** argv) try {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   train->add_option("--seed", t.seed, "of weights and dropout")->capture_default_str();
-  train->add_flag("--resume", t.resume, "go on from the checkpoint in --out");
+  train->add_flag("--resume", t.resume, "go on from the checkpoint in --out, with the options that run was begun with");
   train->add_flag("--quick", quick, "a small model and a few steps, to see that it works");
 
   char_lm::SampleOptions s;
   CLI::App* sample = app.add_subcommand("sample", "Write with a trained model");
   sample->add_option("--checkpoint", s.checkpoint, "best.safetensors of a run")->required()->check(CLI::ExistingFile);
-  sample->add_option("--prime", s.prime, "text to go on from")->capture_default_str();
+  sample->add_option("--prime", s.prime, "text to go on from (default: \"The \", or the first symbol)");
   sample->add_option("--temperature", s.temperature, "below 1: more careful, above: bolder, 0: always the likeliest")
+      ->check(check_finite)
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   sample->add_option("--length", s.length, "characters to write")->check(CLI::NonNegativeNumber)->capture_default_str();
@@ -67,6 +88,8 @@ int main(int argc, char** argv) try {
   CLI11_PARSE(app, argc, argv);
 
   if (train->parsed()) {
+    for (const CLI::Option* option : train->get_options())
+      if (option->count() > 0) t.given.insert(option->get_single_name());
     if (quick) {
       auto unless_given = [&](const char* option, auto& value, auto quick_value) {
         if (train->count(option) == 0) value = quick_value;
@@ -82,8 +105,9 @@ int main(int argc, char** argv) try {
   } else {
     fmt::print("{}\n", char_lm::sample_text(s));
   }
+  if (std::fflush(stdout) != 0) throw std::system_error(errno, std::generic_category(), "cannot write");
   return 0;
 } catch (const std::exception& error) {
-  fmt::print(stderr, "char_lm: {}\n", error.what());
+  std::fprintf(stderr, "char_lm: %s\n", error.what());
   return 1;
 }

@@ -1,6 +1,7 @@
 #include "report.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,19 +24,25 @@ void Progress::update(std::int64_t step, const std::string& text) {
   double left = static_cast<double>(last_ - step) / rate;
   std::string figures =
       fmt::format("step {}/{}  {}  {:.1f} steps/s  {} left", step, last_, text, rate, clock_time(left));
-  if (terminal_) {
-    constexpr std::int64_t kWidth = 24;
-    auto done = static_cast<std::size_t>(kWidth * step / std::max<std::int64_t>(1, last_));
-    std::string bar = std::string(done, '#') + std::string(kWidth - done, '.');
-    fmt::print(stderr, "\r\033[K[{}] {}", bar, figures);
-  } else {
-    fmt::print(stderr, "{}\n", figures);
-  }
+  // A line that cannot be written must not end the run.
+  const std::string line = terminal_ ? fmt::format("\r\033[K{}", with_bar(step, figures)) : figures + "\n";
+  std::fputs(line.c_str(), stderr);
   std::fflush(stderr);
 }
 
-void Progress::finish() {
-  if (terminal_) fmt::print(stderr, "\n");
+// In one row of the terminal: a second one would stay when the next line comes.
+std::string Progress::with_bar(std::int64_t step, const std::string& figures) const {
+  winsize window{};
+  ioctl(STDERR_FILENO, TIOCGWINSZ, &window);
+  const std::size_t columns = window.ws_col > 0 ? window.ws_col - 1U : 79, frame = 3,
+                    width = std::min<std::size_t>(24, columns - std::min(columns, figures.size() + frame));
+  const auto done = width * static_cast<std::size_t>(step) / static_cast<std::size_t>(std::max<std::int64_t>(1, last_));
+  const std::string bar = fmt::format("[{:#<{}}{:.<{}}] ", "", done, "", width - done);
+  return ((width > 0 ? bar : "") + figures).substr(0, columns);
+}
+
+Progress::~Progress() {
+  if (terminal_) std::fputs("\n", stderr);
 }
 
 std::string clock_time(double seconds) {
@@ -91,18 +98,26 @@ std::string line_chart(const std::string& title, const std::string& x_label, con
       "<text transform=\"translate(18 {:.1f}) rotate(-90)\" text-anchor=\"middle\" fill=\"#222\">{}</text>\n",
       (kTop + kHeight - kBottom) / 2, y_label);
 
-  for (const Level& level : levels)
+  std::vector<Level> from_above = levels;
+  std::ranges::sort(from_above, std::ranges::greater(), &Level::y);
+  double free = 0;  // from where on down there is no name yet
+  for (const Level& level : from_above) {
+    const double name_at = std::max(py(level.y) + 4, free);
+    free = name_at + 14;
     svg += fmt::format(
         "<path d=\"M{:.1f} {:.1f}H{:.1f}\" stroke=\"#999\" stroke-dasharray=\"5 4\"/><text x=\"{:.1f}\" y=\"{:.1f}\" "
         "fill=\"#666\">{}</text>\n",
-        kLeft, py(level.y), kWidth - kRight, kWidth - kRight + 8, py(level.y) + 4, level.name);
+        kLeft, py(level.y), kWidth - kRight, kWidth - kRight + 8, name_at, level.name);
+  }
   double legend = kWidth - kRight;  // grows to the left, beside the title
   for (const Curve& curve : curves) {
     if (curve.points.empty()) continue;
     std::string path;
     for (auto [x, y] : curve.points) path += fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", px(x), py(y));
-    svg += fmt::format("<path d=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.6\" stroke-linejoin=\"round\"/>\n",
-                       path, curve.color);
+    svg += fmt::format(
+        "<path d=\"{}h0\" fill=\"none\" stroke=\"{}\" stroke-width=\"{}\" stroke-linejoin=\"round\" "
+        "stroke-linecap=\"round\"/>\n",
+        path, curve.color, curve.points.size() > 1 ? 1.6 : 6);  // a single point is a dot
     legend -= 40 + 7 * static_cast<double>(curve.name.size());
     svg += fmt::format(
         "<path d=\"M{:.1f} 22h22\" stroke=\"{}\" stroke-width=\"2.5\"/><text x=\"{:.1f}\" y=\"26\" "

@@ -11,11 +11,15 @@ namespace char_lm {
 class Progress {
  public:
   Progress(std::int64_t first, std::int64_t last);
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
   /// Step `step` is done; `text` is the latest figures.
   void update(std::int64_t step, const std::string& text);
-  void finish();
 
  private:
+  std::string with_bar(std::int64_t step, const std::string& figures) const;
+
   std::chrono::steady_clock::time_point start_, shown_;
   std::int64_t first_, last_;
   bool terminal_;

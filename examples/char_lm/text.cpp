@@ -1,5 +1,7 @@
 #include "text.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -11,6 +13,8 @@
 namespace char_lm {
 
 Split split(std::string_view text) {
+  if (text.size() < 40)  // or there is nothing to predict in one of them
+    throw std::invalid_argument(fmt::format("the text has {} characters, expected at least 40", text.size()));
   std::size_t train = text.size() * 85 / 100, valid = text.size() * 5 / 100;
   return {text.substr(0, train), text.substr(train, valid), text.substr(train + valid)};
 }
@@ -28,9 +32,12 @@ std::vector<std::int64_t> Vocabulary::encode(std::string_view text) const {
   std::vector<std::int64_t> numbers;
   numbers.reserve(text.size());
   for (char c : text) {
-    numbers.push_back(numbers_[static_cast<unsigned char>(c)]);
-    if (numbers.back() < 0)
-      throw std::invalid_argument(std::string("the character '") + c + "' does not occur in the text that was learned");
+    const int byte = static_cast<unsigned char>(c);
+    if (!has(c))
+      throw std::invalid_argument(
+          fmt::format("{} does not occur in the text that was learned",
+                      byte > 31 && byte < 127 ? fmt::format("the character '{}'", c) : fmt::format("byte {}", byte)));
+    numbers.push_back(numbers_[static_cast<std::size_t>(byte)]);
   }
   return numbers;
 }

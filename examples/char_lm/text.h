@@ -10,7 +10,7 @@
 namespace char_lm {
 
 /// A text cut into what a model learns from (85 %), what the best checkpoint is chosen by (5 %) and what the result is
-/// measured on (10 %), in reading order.
+/// measured on (10 %), in reading order. Raises std::invalid_argument for less than 40 characters.
 struct Split {
   std::string_view train, valid, test;
 };
@@ -22,6 +22,7 @@ class Vocabulary {
   explicit Vocabulary(std::string_view text);
   std::int64_t size() const { return static_cast<std::int64_t>(symbols_.size()); }
   const std::string& symbols() const { return symbols_; }
+  bool has(char c) const { return numbers_[static_cast<unsigned char>(c)] >= 0; }
   /// Numbers of the characters. Raises std::invalid_argument for one that is not in the vocabulary.
   std::vector<std::int64_t> encode(std::string_view text) const;
   char decode(std::int64_t number) const { return symbols_.at(static_cast<std::size_t>(number)); }

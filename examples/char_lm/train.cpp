@@ -3,14 +3,15 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <cmath>
 #include <csignal>
 #include <fstream>
 #include <iterator>
 #include <numbers>
 #include <optional>
-#include <sstream>
 #include <stdexcept>
 
+#include "description.h"
 #include "report.h"
 #include "text.h"
 
@@ -39,7 +40,7 @@ class StopRequest {
     requested_ = 0;
     struct sigaction action {};
     action.sa_handler = [](int) { requested_ = 1; };
-    action.sa_flags = static_cast<int>(SA_RESETHAND);
+    action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);  // what is being written is written
     sigaction(SIGINT, &action, &interrupt_);
     sigaction(SIGTERM, &action, &terminate_);
   }
@@ -55,32 +56,11 @@ class StopRequest {
   }, terminate_{};
 };
 
-// What a checkpoint says of a run besides its tensors; symbols as numbers, since a text may hold any byte.
-io::Metadata describe(const ModelOptions& model, const Vocabulary& vocabulary) {
-  std::string symbols;
-  for (char c : vocabulary.symbols())
-    symbols += fmt::format("{}{}", symbols.empty() ? "" : " ", static_cast<unsigned char>(c));
-  return {{"cell", model.cell},
-          {"embedding_dim", std::to_string(model.embedding_dim)},
-          {"hidden_size", std::to_string(model.hidden_size)},
-          {"num_layers", std::to_string(model.num_layers)},
-          {"dropout", fmt::format("{}", model.dropout)},
-          {"symbols", symbols}};
-}
-
-struct Described {
-  ModelOptions model;
-  Vocabulary vocabulary;
-};
-
-Described described(const io::Metadata& metadata) {
-  auto number = [&](const char* name) { return std::stoll(metadata.at(name)); };
-  std::istringstream numbers(metadata.at("symbols"));
-  std::string symbols;
-  for (int symbol; numbers >> symbol;) symbols += static_cast<char>(symbol);
-  return {{metadata.at("cell"), number("embedding_dim"), number("hidden_size"), number("num_layers"),
-           std::stod(metadata.at("dropout"))},
-          Vocabulary(symbols)};
+// What people begin a sentence with, if it can be said.
+std::string usual_prime(const Vocabulary& vocabulary) {
+  for (char c : std::string("The "))
+    if (!vocabulary.has(c)) return vocabulary.symbols().substr(0, 1);
+  return "The ";
 }
 
 // One line of the log: what was measured at a step.
@@ -124,7 +104,7 @@ class Run {
       plan();
     }
     learn();
-    if (StopRequest::requested()) {
+    if (step_ < o_.steps) {
       fmt::print("\nstopped after step {}; go on with --resume\n", step_);
       return;
     }
@@ -137,25 +117,36 @@ class Run {
   // Fixes the number of steps and with it the schedule. Counting what fits in a time is done once, on steps that are
   // undone again.
   void plan() {
+    for (const char* name : kFiles) fs::remove(o_.out / name);  // of an older run
     if (o_.seconds > 0) {
       constexpr std::int64_t kTrial = 10;
-      io::save_checkpoint(o_.out / "last.safetensors", checkpoint());
+      constexpr double kMost = 1e12;
+      std::vector<Tensor> weights;
+      for (const Tensor& p : model_->parameters()) weights.push_back(p.detach().clone());
+      const Generator generator = default_generator();
       auto start = std::chrono::steady_clock::now();
       for (std::int64_t i = 0; i < kTrial; ++i) train_step();
       double each = seconds_since(start) / kTrial;
       position_ = 0;
       state_.clear();
       optimizer_.emplace(model_->parameters(), optim::AdamWOptions{.lr = o_.lr, .weight_decay = o_.weight_decay});
-      io::load_checkpoint(o_.out / "last.safetensors", {.model = model_.get(), .generator = &default_generator()});
-      o_.steps = std::max<std::int64_t>(1, static_cast<std::int64_t>(o_.seconds * 0.85 / each) - kTrial);
+      NoGrad no_grad;
+      for (std::size_t i = 0; const Tensor& p : model_->parameters()) p.copy_(weights[i++]);
+      default_generator() = generator;
+      o_.steps =
+          std::max<std::int64_t>(1, static_cast<std::int64_t>(std::min(kMost, o_.seconds * 0.85 / each)) - kTrial);
     }
     scheduler_.emplace(*optimizer_, o_.steps);
-    log_.open(o_.out / "log.jsonl", std::ios::trunc);
+    open_log();
+  }
+
+  void open_log() {
+    log_.open(o_.out / "log.jsonl", std::ios::app);
+    if (!log_) throw std::runtime_error("cannot write " + (o_.out / "log.jsonl").string());
   }
 
   io::Checkpoint checkpoint() {
-    io::Metadata metadata = describe(o_.model, vocabulary_);
-    metadata["steps"] = std::to_string(o_.steps);
+    io::Metadata metadata = describe(o_, vocabulary_, text_);
     metadata["position"] = std::to_string(position_);
     metadata["best_bits"] = fmt::format("{}", best_bits_);
     metadata["mean_bits"] = fmt::format("{}", mean_bits_);
@@ -172,18 +163,18 @@ class Run {
   }
 
   void resume() {
-    fs::path last = o_.out / "last.safetensors";
-    o_.steps = std::stoll(io::load_checkpoint(last, {}).metadata.at("steps"));
+    const fs::path last = o_.out / "last.safetensors";
+    check_text(text_, io::load_checkpoint(last, {}).metadata);
     scheduler_.emplace(*optimizer_, o_.steps);
     io::Checkpoint run = io::load_checkpoint(last, {.model = model_.get(),
                                                     .optimizer = &*optimizer_,
                                                     .scheduler = &*scheduler_,
                                                     .generator = &default_generator()});
     step_ = run.step;
-    position_ = std::stoll(run.metadata.at("position"));
-    best_bits_ = std::stod(run.metadata.at("best_bits"));
-    mean_bits_ = std::stod(run.metadata.at("mean_bits"));
-    elapsed_ = std::stod(run.metadata.at("elapsed"));
+    position_ = static_cast<std::int64_t>(number(run.metadata, "position"));
+    best_bits_ = number(run.metadata, "best_bits");
+    mean_bits_ = number(run.metadata, "mean_bits");
+    elapsed_ = number(run.metadata, "elapsed");
     for (auto& [name, tensor] : run.tensors) state_.push_back(tensor);
     keep_log();
     fmt::print("resumed at step {} of {}\n\n", step_, o_.steps);
@@ -205,8 +196,8 @@ class Run {
       records_.push_back(r);
       kept += line + "\n";
     }
-    log_.open(o_.out / "log.jsonl", std::ios::trunc);
-    log_ << kept;
+    io::write_atomically(o_.out / "log.jsonl", kept);
+    open_log();
   }
 
   // One step of truncated backpropagation through time: the state is carried from chunk to chunk, its history is not.
@@ -227,7 +218,15 @@ class Run {
     optimizer_->step();
     state_.clear();
     for (const Tensor& s : after) state_.push_back(s.detach());
-    return loss.item() / std::numbers::ln2;
+    return finite(loss.item() / std::numbers::ln2, "training");
+  }
+
+  // What is lost is lost: no later step brings it back.
+  double finite(double bits, const char* text) const {
+    if (!std::isfinite(bits))
+      throw std::runtime_error(
+          fmt::format("step {}: {} bits per character of the {} text; a smaller --lr may help", step_, bits, text));
+    return bits;
   }
 
   void learn() {
@@ -235,27 +234,28 @@ class Run {
     Progress progress(step_, o_.steps);
     auto start = std::chrono::steady_clock::now();
     double before = elapsed_;
-    while (step_ < o_.steps && !StopRequest::requested()) {
+    for (bool stopped = false; step_ < o_.steps && !stopped;) {
+      ++step_;
       double bits = train_step();
       scheduler_->step();
-      ++step_;
       mean_bits_ = step_ == 1 ? bits : mean_bits_ + 0.05 * (bits - mean_bits_);
       elapsed_ = before + seconds_since(start);
       bool late =
           o_.seconds > 0 && elapsed_ > o_.seconds;  // the machine became slower than it was when the steps were counted
       if (late) o_.steps = step_;
       if (step_ % o_.valid_every == 0 || step_ == o_.steps) validate();
-      if (step_ % o_.checkpoint_every == 0 || step_ == o_.steps || StopRequest::requested())
+      stopped = StopRequest::requested();
+      if (step_ % o_.checkpoint_every == 0 || step_ == o_.steps || stopped)
         io::save_checkpoint(o_.out / "last.safetensors", checkpoint());
       progress.update(step_, fmt::format("train {:.3f}  valid {:.3f} bits/char", mean_bits_,
                                          records_.empty() ? 0. : records_.back().valid_bits));
     }
-    progress.finish();
   }
 
   void validate() {
-    Record r{step_,      mean_bits_, bits_per_character(*model_, valid_), scheduler_->get_last_lr()[0],
-             grad_norm_, elapsed_};
+    Record r{
+        step_,      mean_bits_, finite(bits_per_character(*model_, valid_), "validation"), scheduler_->get_last_lr()[0],
+        grad_norm_, elapsed_};
     records_.push_back(r);
     log_ << r.json() << std::endl;
     if (!log_) throw std::runtime_error("cannot write " + (o_.out / "log.jsonl").string());
@@ -283,9 +283,10 @@ class Run {
 
   void show_samples(const char* when) {
     Generator before = default_generator();  // looking must not change the run
+    const std::string prime = usual_prime(vocabulary_);
     for (double temperature : {0.5, 0.8}) {
-      fmt::print("--- {}, temperature {} ---\nThe ", when, temperature);
-      for (std::int64_t symbol : sample(*model_, vocabulary_.encode("The "), 200, temperature))
+      fmt::print("--- {}, temperature {} ---\n{}", when, temperature, prime);
+      for (std::int64_t symbol : sample(*model_, vocabulary_.encode(prime), 200, temperature))
         fmt::print("{}", vocabulary_.decode(symbol));
       fmt::print("\n\n");
     }
@@ -300,10 +301,11 @@ class Run {
                  bits < ngrams_[order] ? "" : "   (better than the net)");
     fmt::print("  {:<19} {:.3f}\n\n", o_.model.cell, bits);
     fmt::print("trained {} steps in {}\n", step_, clock_time(elapsed_));
-    for (const char* name : {"best.safetensors", "last.safetensors", "log.jsonl", "curve.svg"})
-      fmt::print("  {}\n", (o_.out / name).string());
+    for (const char* name : kFiles) fmt::print("  {}\n", (o_.out / name).string());
     fmt::print("write more with: char_lm sample --checkpoint {}\n", (o_.out / "best.safetensors").string());
   }
+
+  static constexpr const char* kFiles[] = {"best.safetensors", "last.safetensors", "log.jsonl", "curve.svg"};
 
   TrainOptions o_;
   std::string text_;
@@ -325,15 +327,18 @@ class Run {
 
 }  // namespace
 
-void train(const TrainOptions& options) { Run(options).run(); }
+void train(const TrainOptions& options) {
+  Run(options.resume ? as_begun(options, io::load_checkpoint(options.out / "last.safetensors", {}).metadata) : options)
+      .run();
+}
 
 std::string sample_text(const SampleOptions& options) {
   auto [model_options, vocabulary] = described(io::load_checkpoint(options.checkpoint, {}).metadata);
   std::unique_ptr<Model> model = make_model(model_options, vocabulary.size());
   io::load_checkpoint(options.checkpoint, {.model = model.get()});
   manual_seed(options.seed);
-  std::string text = options.prime;
-  for (std::int64_t symbol : sample(*model, vocabulary.encode(options.prime), options.length, options.temperature))
+  std::string text = options.prime.empty() ? usual_prime(vocabulary) : options.prime;
+  for (std::int64_t symbol : sample(*model, vocabulary.encode(text), options.length, options.temperature))
     text += vocabulary.decode(symbol);
   return text;
 }

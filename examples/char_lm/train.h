@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <set>
 #include <string>
 
 #include "model.h"
@@ -18,15 +19,16 @@ struct TrainOptions {
   std::int64_t valid_every = 100, checkpoint_every = 500;
   std::uint64_t seed = 0;
   bool resume = false;
+  std::set<std::string> given = {};  // names of the options that somebody asked for: "lr"
 };
 
 /// Trains, and leaves in `out`: last.safetensors to resume from, best.safetensors by the validation text, log.jsonl,
-/// curve.svg.
+/// curve.svg. Those of an older run go when a new one begins. A run that is resumed has the options it was begun with.
 void train(const TrainOptions& options);
 
 struct SampleOptions {
   std::filesystem::path checkpoint;
-  std::string prime = "The ";
+  std::string prime = {};  // empty: "The ", or the first symbol if those do not occur
   double temperature = 0.8;
   std::int64_t length = 400;
   std::uint64_t seed = 0;

@@ -1,26 +1,71 @@
 #!/usr/bin/env bash
-# A run of char_lm that is interrupted with Ctrl-C and resumed leaves the same log and the same weights as one that is not: resume.sh CHAR_LM WORK
+# What a run of char_lm leaves when it is interrupted, resumed, killed, or goes wrong: resume.sh CHAR_LM WORK
 set -euo pipefail
 char_lm=$1 work=$2
 rm -rf "$work"
 mkdir -p "$work"
 train=("$char_lm" train --quick --steps 200 --valid-every 10 --checkpoint-every 25 --dropout 0.2 --seed 3)
 
+fails() {  # WHAT IT SAYS COMMAND...
+  if "${@:2}" >"$work/out.txt" 2>&1; then
+    echo "this should have failed: ${*:2}"
+    exit 1
+  fi
+  grep -q -- "$1" "$work/out.txt" || { cat "$work/out.txt" && exit 1; }
+}
+began() {  # FOLDER COMMAND...: has written to its log
+  "${@:2}" >"$work/first.txt" 2>/dev/null &
+  run=$!
+  until [ -s "$1/log.jsonl" ]; do sleep 0.02; done
+}
+
+# Interrupted with Ctrl-C and resumed it is as if it had not been. To resume it needs no more than its folder.
 "${train[@]}" --out "$work/whole" >/dev/null 2>&1
-"${train[@]}" --out "$work/parts" >"$work/first.txt" 2>/dev/null &
-run=$!
-until [ -s "$work/parts/log.jsonl" ]; do sleep 0.02; done
+began "$work/parts" "${train[@]}" --out "$work/parts"
 kill -INT "$run"
 wait "$run"
 grep -q 'go on with --resume' "$work/first.txt"
-"${train[@]}" --out "$work/parts" --resume >"$work/second.txt" 2>/dev/null
+fails '--lr 1: .* was begun with 0.004' "$char_lm" train --out "$work/parts" --resume --lr 1
+echo 'another text, long enough for a net to be trained on it' >"$work/other.txt"
+fails 'not that of the run' "$char_lm" train --out "$work/parts" --resume --text "$work/other.txt"
+"$char_lm" train --out "$work/parts" --resume --seed 3 >"$work/second.txt" 2>/dev/null
 grep -q 'resumed at step' "$work/second.txt"
 
+# Killed, and once more soon after it was resumed: its log keeps what was before the last checkpoint.
+began "$work/killed" "${train[@]}" --out "$work/killed"
+until [ -s "$work/killed/last.safetensors" ]; do sleep 0.01; done  # which comes after two lines
+kill -KILL "$run" || true
+wait "$run" || true
+"$char_lm" train --out "$work/killed" --resume >/dev/null 2>&1 &
+run=$!
+sleep 0.1
+kill -KILL "$run" || true
+wait "$run" || true
+[ "$(wc -l <"$work/killed/log.jsonl")" -ge 2 ]
+"$char_lm" train --out "$work/killed" --resume >/dev/null 2>&1
+
 # Only the clock may differ.
-for run in whole parts; do
+for run in whole parts killed; do
   sed 's/, "seconds".*//' "$work/$run/log.jsonl" >"$work/$run.log"
   "$char_lm" sample --checkpoint "$work/$run/best.safetensors" --temperature 1 --length 300 >"$work/$run.sample"
 done
-cmp "$work/whole.log" "$work/parts.log"
-cmp "$work/whole.sample" "$work/parts.sample"
-grep -o 'resumed at step .*' "$work/second.txt"
+for run in parts killed; do
+  cmp "$work/whole.log" "$work/$run.log"
+  cmp "$work/whole.sample" "$work/$run.sample"
+done
+
+# A run that goes wrong says so, and what an older one left is not taken for its own.
+fails 'a smaller --lr may help' "${train[@]}" --out "$work/parts" --weight-decay 1e30
+[ ! -e "$work/parts/best.safetensors" ]
+
+# Texts that are short, or have other letters.
+fails 'expected at least 40' "${train[@]}" --out "$work/short" --text <(echo too short)
+head -c 9000 /dev/zero | tr '\0' 'G' | sed 's/GGG/ACG/g' >"$work/dna.txt"
+"$char_lm" train --quick --steps 2 --text "$work/dna.txt" --out "$work/dna" >/dev/null 2>&1
+[ "$("$char_lm" sample --checkpoint "$work/dna/best.safetensors" --length 50 --temperature 1e-310 | tr -d 'ACG' | wc -c)" = 1 ]
+fails "'T' does not occur" "$char_lm" sample --checkpoint "$work/dna/best.safetensors" --prime The
+fails 'not a finite number' "$char_lm" sample --checkpoint "$work/dna/best.safetensors" --temperature nan
+
+# What cannot be written is not passed over; but a line of progress is not worth a run.
+fails 'cannot write' sh -c '"$1" sample --checkpoint "$2" >/dev/full' sh "$char_lm" "$work/dna/best.safetensors"
+"$char_lm" train --quick --steps 2 --out "$work/quiet" >/dev/null 2>/dev/full

@@ -1,0 +1,116 @@
+#include "description.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <sstream>
+#include <type_traits>
+
+namespace char_lm {
+
+using unroll::io::Metadata;
+
+namespace {
+
+// Calls f(name, value) for each option that says what a model is.
+template <class Options, class F>
+void each_of_model(Options& o, const F& f) {
+  f("model", o.cell);
+  f("hidden-size", o.hidden_size);
+  f("embedding-dim", o.embedding_dim);
+  f("num-layers", o.num_layers);
+  f("dropout", o.dropout);
+}
+
+// And for each that says what a run is, but for its text.
+template <class Options, class F>
+void each_of_run(Options& o, const F& f) {
+  each_of_model(o.model, f);
+  f("steps", o.steps);
+  f("seconds", o.seconds);
+  f("seq-len", o.seq_len);
+  f("streams", o.streams);
+  f("lr", o.lr);
+  f("weight-decay", o.weight_decay);
+  f("clip", o.clip);
+  f("valid-every", o.valid_every);
+  f("checkpoint-every", o.checkpoint_every);
+  f("seed", o.seed);
+}
+
+void read(const Metadata& metadata, const std::string& name, std::string& value) { value = entry(metadata, name); }
+
+template <class T>
+void read(const Metadata& metadata, const std::string& name, T& value) {
+  const std::string& text = entry(metadata, name);
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size())
+    throw std::runtime_error(fmt::format("the checkpoint's {} is '{}', expected a number", name, text));
+}
+
+// FNV-1a, 64 bits.
+std::string digest(std::string_view text) {
+  std::uint64_t hash = 0xcbf29ce484222325;
+  for (char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return fmt::format("{:016x}", hash);
+}
+
+}  // namespace
+
+const std::string& entry(const Metadata& metadata, const std::string& name) {
+  const auto found = metadata.find(name);
+  if (found == metadata.end())
+    throw std::runtime_error(fmt::format("not a checkpoint of char_lm: it says nothing of '{}'", name));
+  return found->second;
+}
+
+double number(const Metadata& metadata, const std::string& name) {
+  double value = 0;
+  read(metadata, name, value);
+  return value;
+}
+
+Metadata describe(const ModelOptions& model, const Vocabulary& vocabulary) {
+  Metadata metadata;
+  each_of_model(model, [&](const char* name, const auto& value) { metadata[name] = fmt::format("{}", value); });
+  std::string& symbols = metadata["symbols"];
+  for (char c : vocabulary.symbols())
+    symbols += fmt::format("{}{}", symbols.empty() ? "" : " ", static_cast<unsigned char>(c));
+  return metadata;
+}
+
+Described described(const Metadata& metadata) {
+  ModelOptions model;
+  each_of_model(model, [&](const char* name, auto& value) { read(metadata, name, value); });
+  std::istringstream numbers(entry(metadata, "symbols"));
+  std::string symbols;
+  for (int symbol = 0; numbers >> symbol;) symbols += static_cast<char>(symbol);
+  return {model, Vocabulary(symbols)};
+}
+
+Metadata describe(const TrainOptions& run, const Vocabulary& vocabulary, std::string_view text) {
+  Metadata metadata = describe(run.model, vocabulary);
+  each_of_run(run, [&](const char* name, const auto& value) { metadata[name] = fmt::format("{}", value); });
+  metadata["text"] = run.text.empty() ? "" : std::filesystem::absolute(run.text).string();
+  metadata["text-digest"] = digest(text);
+  return metadata;
+}
+
+TrainOptions as_begun(TrainOptions again, const Metadata& metadata) {
+  each_of_run(again, [&](const char* name, auto& value) {
+    const auto asked = value;
+    read(metadata, name, value);
+    if (again.given.contains(name) && asked != value)
+      throw std::runtime_error(
+          fmt::format("--{} {}: the run that is to be resumed was begun with {}", name, asked, value));
+  });
+  if (!again.given.contains("text")) again.text = entry(metadata, "text");
+  return again;
+}
+
+void check_text(std::string_view text, const Metadata& metadata) {
+  if (digest(text) != entry(metadata, "text-digest"))
+    throw std::runtime_error("the text is not that of the run that is to be resumed");
+}
+
+}  // namespace char_lm
