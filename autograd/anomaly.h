@@ -89,7 +89,7 @@ std::string find_nan(const Tensor& x);
 
 /// Gives a name to what is computed until the end of the scope: "step 7". Modules of the library and those that use
 /// Module::hooked name themselves.
-class AnomalyScope : private detail::Where {
+class AnomalyScope final : private detail::Where {
  public:
   /// `label` must outlive the scope; a negative index is left out, as are file and line, which are the caller's, where
   /// there is no file.

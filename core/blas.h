@@ -35,8 +35,9 @@ struct Scale {
 /// A or B, nor the matrices of C each other. Raises ShapeError for a negative size, an ld shorter than a row, and sizes
 /// beyond 2³¹ − 1.
 template <class T>
-void gemm(const Size& size, Matrix<const std::type_identity_t<T>> a, Matrix<const std::type_identity_t<T>> b,
-          Matrix<T> c, Scale<std::type_identity_t<T>> scale = {});
+[[gnu::visibility("default")]] void gemm(const Size& size, Matrix<const std::type_identity_t<T>> a,
+                                         Matrix<const std::type_identity_t<T>> b, Matrix<T> c,
+                                         Scale<std::type_identity_t<T>> scale = {});
 
 }  // namespace unroll::blas
 #pragma GCC visibility pop

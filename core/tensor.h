@@ -290,11 +290,14 @@ Tensor zeros_like(const Tensor& like);
 Tensor ones_like(const Tensor& like);
 Tensor full_like(const Tensor& like, double value);
 
+// To g++ the pragma above says nothing of what a template outside of a class is instantiated to.
+
 /// A copy of `values` in row-major order; the dtype is T's. Raises ShapeError unless numel(shape) values came.
 template <class T>
-Tensor from_data(std::span<const T> values, Shape shape);
+[[gnu::visibility("default")]] Tensor from_data(std::span<const T> values, Shape shape);
 template <class T>
-Tensor from_data(const std::vector<T>& values, Shape shape);  // std::vector<bool> included
+[[gnu::visibility("default")]] Tensor from_data(const std::vector<T>& values,
+                                                Shape shape);  // std::vector<bool> included
 /// The dtype that `tensor` gives to literals of type T.
 template <Literal T>
 constexpr DType dtype_of_literal = std::floating_point<T>  ? DType::Float32
@@ -303,9 +306,10 @@ constexpr DType dtype_of_literal = std::floating_point<T>  ? DType::Float32
 /// `tensor({1.5, 2.0})`, `tensor({{1.0, 2.0}, {3.0, 4.0}})`, `tensor({0, 2, 1})`: reals become Float32 unless a dtype
 /// is given, integers Int64. T is deduced: a Literal, one for all elements.
 template <Literal T>
-Tensor tensor(std::initializer_list<T> values, DType dtype = dtype_of_literal<T>);
+[[gnu::visibility("default")]] Tensor tensor(std::initializer_list<T> values, DType dtype = dtype_of_literal<T>);
 template <Literal T>
-Tensor tensor(std::initializer_list<std::initializer_list<T>> rows, DType dtype = dtype_of_literal<T>);
+[[gnu::visibility("default")]] Tensor tensor(std::initializer_list<std::initializer_list<T>> rows,
+                                             DType dtype = dtype_of_literal<T>);
 
 }  // namespace unroll
 #pragma GCC visibility pop

@@ -104,7 +104,7 @@ std::size_t SequentialLR::index_at(double epoch) const {
 
 void SequentialLR::begin(bool again) {
   if (again) reset_rates();
-  begin(schedulers_[index_at(0)], false);
+  begin_one(schedulers_[index_at(0)], false);
   arrive(0);
 }
 
@@ -113,7 +113,7 @@ void SequentialLR::step() {
   const std::size_t i = index_at(static_cast<double>(epoch));
   all_or_none([&] {
     if (i > 0 && list("milestones")[i - 1] == static_cast<double>(epoch))
-      begin(schedulers_[i], true);
+      begin_one(schedulers_[i], true);
     else
       schedulers_[i].get().step();
     arrive(epoch);
@@ -127,7 +127,7 @@ ChainedScheduler::ChainedScheduler(LRSchedulers schedulers)
 
 void ChainedScheduler::begin(bool again) {
   if (again) reset_rates();
-  for (LRScheduler& schedule : schedulers_) begin(schedule, false);
+  for (LRScheduler& schedule : schedulers_) begin_one(schedule, false);
   arrive(0);
 }
 

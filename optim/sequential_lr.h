@@ -23,7 +23,7 @@ class CompositeScheduler : public LRScheduler {
   void all_or_none(Change change);
   /// The groups' rates as they were first.
   void reset_rates();
-  static void begin(LRScheduler& schedule, bool again) { schedule.begin(again); }
+  static void begin_one(LRScheduler& schedule, bool again) { schedule.begin(again); }
 
   LRSchedulers schedulers_;
 };

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Each installed header compiles by itself, and unroll.h names all but the internal ones (kernels, detail). check_headers.sh INCLUDE_DIR
+# Each installed header compiles by itself, with warnings that a project might have which takes them from our sources, and unroll.h names all but the internal ones (kernels, detail). check_headers.sh INCLUDE_DIR
 set -euo pipefail
 cd "$1"
 
@@ -14,4 +14,4 @@ fi
 flags=$(pkg-config --cflags fmt)
 # shellcheck disable=SC2016,SC2086
 find unroll -name '*.h' -print0 | xargs -0 -n 1 -P "$(nproc)" sh -c \
-  'cxx=$1 flags=$2; echo "#include <$3>" | $cxx -std=c++20 -Wall -Wextra -Werror -I. $flags -fsyntax-only -x c++ -' sh "${CXX:-c++}" "$flags"
+  'cxx=$1 flags=$2; echo "#include <$3>" | $cxx -std=c++20 -Wall -Wextra -Woverloaded-virtual -Wnon-virtual-dtor -Werror -I. $flags -fsyntax-only -x c++ -' sh "${CXX:-c++}" "$flags"
