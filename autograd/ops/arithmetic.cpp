@@ -77,9 +77,13 @@ Tensor neg(const Tensor& x) {
   return record("neg", {x}, kernels::map_number("neg", x, [](auto v) { return -v; }), negated);
 }
 
-/// xᵖ.   d/dx = p·xᵖ⁻¹
+/// xᵖ.   d/dx = p·xᵖ⁻¹. Roots are sqrt's, as torch's: of −∞ none, of −0 itself.
 Tensor pow(const Tensor& x, double exponent) {
-  Tensor y = kernels::map("pow", x, [exponent](auto v) { return std::pow(v, static_cast<decltype(v)>(exponent)); });
+  Tensor y = kernels::map("pow", x, [exponent](auto v) {
+    if (exponent == 0.5) return std::sqrt(v);
+    if (exponent == -0.5) return 1 / std::sqrt(v);
+    return std::pow(v, static_cast<decltype(v)>(exponent));
+  });
   return record("pow", {x}, std::move(y), save(x), [exponent](const Tensor& g, const Saved& s) {
     return exponent == 0 ? zeros_like(s[0]) : g * (exponent * pow(s[0], exponent - 1));
   });

@@ -17,18 +17,21 @@ Tensor product(const Tensor& a, const Tensor& b, const Shape& shape) {
   kernels::matmul("matmul", y, a, b);
   return record(
       "matmul", {a, b}, y, save(a, b),
-      [](const Tensor& g, const Saved& s) { return product(g, transposed(s[1]), s[0].shape()); },
-      [](const Tensor& g, const Saved& s) { return product(transposed(s[0]), g, s[1].shape()); });
+      [](const Tensor& g, const Saved& s) { return product(g, transposed(s[1]), s.shape(0)); },
+      [](const Tensor& g, const Saved& s) { return product(transposed(s[0]), g, s.shape(1)); });
 }
 
 // A vector as the matrix that it counts as.
 Tensor as_row(const Tensor& x) { return x.dim() == 1 ? unsqueeze(x, 0) : x; }
 Tensor as_column(const Tensor& x) { return x.dim() == 1 ? unsqueeze(x, 1) : x; }
 
+Shape as_row(const Shape& x) { return x.size() == 1 ? Shape{1, x[0]} : x; }
+Shape as_column(const Shape& x) { return x.size() == 1 ? Shape{x[0], 1} : x; }
+
 // The gradient of matmul(a, b), with the dimensions that vectors among them have not left in it.
-Tensor as_matrices(const Tensor& g, const Tensor& a, const Tensor& b) {
-  Tensor columns = b.dim() == 1 ? unsqueeze(g, -1) : g;
-  return a.dim() == 1 ? unsqueeze(columns, -2) : columns;
+Tensor as_matrices(const Tensor& g, const Shape& a, const Shape& b) {
+  Tensor columns = b.size() == 1 ? unsqueeze(g, -1) : g;
+  return a.size() == 1 ? unsqueeze(columns, -2) : columns;
 }
 
 // The shape of the product of matrices a and b, their batch broadcast.
@@ -71,12 +74,12 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
   return record(
       "matmul", {a, b}, y, save(a, b),
       [](const Tensor& g, const Saved& s) {
-        Tensor rows = as_row(s[0]), columns = as_column(s[1]);
-        return reshape(product(as_matrices(g, s[0], s[1]), transposed(columns), rows.shape()), s[0].shape());
+        const Shape &of_a = s.shape(0), &of_b = s.shape(1);
+        return reshape(product(as_matrices(g, of_a, of_b), transposed(as_column(s[1])), as_row(of_a)), of_a);
       },
       [](const Tensor& g, const Saved& s) {
-        Tensor rows = as_row(s[0]), columns = as_column(s[1]);
-        return reshape(product(transposed(rows), as_matrices(g, s[0], s[1]), columns.shape()), s[1].shape());
+        const Shape &of_a = s.shape(0), &of_b = s.shape(1);
+        return reshape(product(transposed(as_row(s[0])), as_matrices(g, of_a, of_b), as_column(of_b)), of_b);
       });
 }
 
@@ -103,7 +106,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   }
   return record(
       "linear", {x, weight, bias}, y, save(x, weight), [](const Tensor& g, const Saved& s) { return matmul(g, s[1]); },
-      [](const Tensor& g, const Saved& s) { return product(transposed(as_row(g)), as_row(s[0]), s[1].shape()); },
+      [](const Tensor& g, const Saved& s) { return product(transposed(as_row(g)), as_row(s[0]), s.shape(1)); },
       unchanged);
 }
 

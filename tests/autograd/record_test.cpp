@@ -41,6 +41,32 @@ std::string objection(const Program& op, bool change_input) {
 
 }  // namespace
 
+TEST_CASE("a matrix product's factor may be modified if only the other one's gradient reads it") {
+  const Tensor m = tensor({{1.0, 2.0}, {3.0, 4.0}}, DType::Float64), v = tensor({1.0, 2.0}, DType::Float64);
+  auto product = [](const Tensor& a, const Tensor& b) { return matmul(a, b); };
+  auto by_weight = [](const Tensor& a, const Tensor& b) { return linear(a, b); };
+  const std::function<Tensor(const Tensor&, const Tensor&)> ops[] = {product, by_weight};
+  for (const auto& op : ops)
+    for (const auto& [a, b] : {std::pair(m, m), std::pair(v, m), std::pair(m, v)}) {
+      if (&op != &ops[0] && b.dim() < 2) continue;
+      for (bool first : {true, false}) {
+        const Tensor x = a.clone(), y = b.clone();
+        const Tensor& wanted = first ? x : y;
+        wanted.requires_grad_();
+        Tensor out = sum(op(x, y) * 2);
+        out.backward({.retain_graph = true});
+        const std::vector<double> grad = wanted.grad().to_vector<double>();
+        NoGrad no_grad;
+        wanted.add_(1);
+        wanted.set_grad({});
+        out.backward({.retain_graph = true});
+        CHECK(wanted.grad().to_vector<double>() == grad);
+        (first ? y : x).add_(1);  // which that gradient does read
+        CHECK_THROWS_AS(out.backward(), GradError);
+      }
+    }
+}
+
 TEST_CASE("what an op saves may not be modified, everything else may") {
   struct Row {
     const char* name;
