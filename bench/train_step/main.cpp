@@ -1,12 +1,13 @@
 // Measures one training step of a recurrent module and prints one line of JSON.
 #include <fmt/core.h>
 #include <unroll/core/alloc.h>
-#include <unroll/core/error.h>
 #include <unroll/core/parallel.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <atomic>
+#include <cstdio>
+#include <stdexcept>
 
 #include "train_step/config.h"
 #include "train_step/peak.h"
@@ -104,8 +105,9 @@ int main(int argc, char** argv) {
   if (memory == "checkpoint") config.memory = unroll::nn::Memory::Checkpoint;
   try {
     run(config);
-  } catch (const unroll::Error& error) {
-    fmt::print(stderr, "{}\n", error.what());
+    if (std::fflush(stdout) != 0) throw std::runtime_error("cannot write what was measured");
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "train_step: %s\n", error.what());
     return 1;
   }
 }
