@@ -316,7 +316,8 @@ std::vector<Tensor> grad(TensorList outputs, TensorList inputs, const GradOption
   std::vector<Tensor> result;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     result.push_back(pass.results()[places[i]]);
-    if (options.materialize_grads && !result.back().defined()) result.back() = zeros_like(inputs[i]);
+    if (options.materialize_grads && !result.back().defined())
+      result.back() = zeros_like(inputs[i]).requires_grad_(options.create_graph);
     check<GradError>(result.back().defined() || options.allow_unused,
                      "grad: the outputs do not depend on input {}; pass allow_unused = true if that is meant", i);
   }

@@ -43,7 +43,10 @@ void detail::run_hooks(const Hooks<GradHook>& hooks, Tensor& g, const std::strin
     check<ShapeError>(instead.shape() == given.shape(),
                       "backward: the hook on {} returned a gradient of shape {}, expected {}", what, instead.shape(),
                       given.shape());
-    g = instead.to(given.dtype());
+    check<DTypeError>(instead.dtype() == given.dtype(),
+                      "backward: the hook on {} returned a gradient of {}, expected {}", what, instead.dtype(),
+                      given.dtype());
+    g = std::move(instead);
     if (!GradMode::enabled() && g.requires_grad()) g = g.detach();
     if (AnomalyMode::enabled())
       if (std::string at = find_nan(g); !at.empty())

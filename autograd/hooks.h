@@ -78,8 +78,9 @@ bool is_empty(Signature* f) {
 /// returns, are the last one's. What they compute is recorded under create_graph only. A hook that was on a tensor
 /// before it was written in place stays with what the tensor was then.
 ///
-/// Raises what the hook raises, ShapeError when it returns another shape, GradError when it has written its argument in
-/// place; then all grad() are as before. A hook must not capture the tensor it is on, which would keep both alive.
+/// Raises what the hook raises, ShapeError or DTypeError when it returns another shape or dtype, GradError when it has
+/// written its argument in place; then all grad() are as before. A hook must not capture the tensor it is on, which
+/// would keep both alive.
 class GradHook {
  public:
   /// Raises ValueError for a std::function or a function pointer that holds none.

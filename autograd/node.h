@@ -116,8 +116,9 @@ class Saved {
       fail_stale(saved);
     return saved.elements.get();
   }
-  /// The shape of a defined one, whose elements may have changed since.
-  const Shape& shape(std::size_t i) const noexcept { return saved_[i].elements->shape; }
+  /// The same for who reads its geometry alone: its elements may have been written since.
+  const detail::Elements* layout(std::size_t i) const noexcept { return saved_[i].elements.get(); }
+  const Shape& shape(std::size_t i) const noexcept { return layout(i)->shape; }
   std::size_t size() const noexcept { return saved_.size(); }
   bool needs(std::size_t input) const { return flow_.sums[input] != nullptr; }
   /// What others have brought of a needed gradient up to now, if its shape and dtype are like that and it may be

@@ -251,7 +251,8 @@ Tensor tensor(std::initializer_list<V> values, DType dtype) {
 
 template <Literal V>
 Tensor tensor(std::initializer_list<std::initializer_list<V>> rows, DType dtype) {
-  std::size_t columns = rows.size() ? rows.begin()->size() : 0;
+  if (rows.size() == 0) return empty({0}, dtype);  // what an empty list is taken for
+  const std::size_t columns = rows.begin()->size();
   Tensor x = empty({static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(columns)}, dtype);
   dispatch(dtype, [&]<class T>() {
     T* p = x.raw<T>();

@@ -161,22 +161,46 @@ Tensor like(const Elements* x) { return unroll::detail::new_like(*x, x->dtype); 
 bool prepare_weights(const Saved& s, std::span<Tensor> dw, std::size_t first) {
   bool add = false;
   for (std::size_t i = 0; i < dw.size(); ++i)
-    if (s.needs(first + i)) add |= (dw[i] = s.take_sum(first + i, *s.elements(first + i))).defined();
-  for (std::size_t i = 0; i < dw.size(); ++i)
-    if (s.needs(first + i) && !dw[i].defined()) dw[i] = add ? zeros_like(s[first + i]) : like(s.elements(first + i));
+    if (s.needs(first + i)) add |= (dw[i] = s.take_sum(first + i, *s.layout(first + i))).defined();
+  for (std::size_t i = 0; i < dw.size(); ++i) {
+    if (!s.needs(first + i) || dw[i].defined()) continue;
+    dw[i] = like(s.layout(first + i));
+    if (add) dw[i].zero_();
+  }
   return add;
+}
+
+// Whether a direction's backward reads the elements of an input. What it does not may be written between two passes, as
+// the weights of a layer of one step are by an optimizer.
+bool is_read(const Layer& layer, std::size_t direction, const Saved& s, std::size_t input) {
+  if (layer.memory != Memory::KeepGates) return true;  // to compute them again
+  const std::size_t base = 1 + kInputs * direction;
+  if (input == 0) return s.needs(base + kIh);
+  switch (input - base) {
+    case kH:
+      return layer.sizes.kind == kernels::RecurrentKind::GRU || s.needs(base + kHh);
+    case kIh:
+      return s.needs(0);
+    case kHh:
+      return layer.steps > 1 || s.needs(base + kH);
+    case kBiasIh:
+    case kBiasHh:
+      return false;
+    default:
+      return true;
+  }
 }
 
 void backward(const Layer& layer, Gradients g, const Saved& s, std::span<Tensor> dx) {
   const std::size_t first_work = 1 + kInputs * layer.directions, y_at = first_work + kWorkspaces * layer.directions;
   bool add_x = false;
   if (s.needs(0)) {
-    dx[0] = s.take_sum(0, *s.elements(0));
+    dx[0] = s.take_sum(0, *s.layout(0));
     add_x = dx[0].defined();
-    if (!add_x) dx[0] = like(s.elements(0));
+    if (!add_x) dx[0] = like(s.layout(0));
   }
   const Tensor dy = contiguous(g[0]);
-  dispatch_float("backward", s.elements(0)->dtype, [&]<class T>() {
+  dispatch_float("backward", s.layout(0)->dtype, [&]<class T>() {
     auto saved = [&s](std::size_t i) { return data<T>(s.elements(i)); };
     for (std::size_t d = 0; d < layer.directions; ++d) {
       const std::size_t base = 1 + kInputs * d;
@@ -189,12 +213,14 @@ void backward(const Layer& layer, Gradients g, const Saved& s, std::span<Tensor>
       const std::size_t work_at = first_work + kWorkspaces * d;
       const Work<T> work{saved(work_at), saved(work_at + 1), saved(work_at + 2)};
       const auto out = outputs_of<T>(layer, d, saved(y_at), work);
-      const auto in = inputs_of<T>(saved(0), [&](std::size_t i) { return s.elements(base + i); });
+      const auto in = inputs_of<T>(is_read(layer, d, s, 0) ? saved(0) : nullptr, [&](std::size_t i) {
+        return is_read(layer, d, s, base + i) ? s.elements(base + i) : nullptr;
+      });
       const kernels::RecurrentCotangents<T> of_outputs{
           dy.defined() ? dy.raw<T>() + static_cast<std::int64_t>(d) * layer.sizes.output() : nullptr, out.y_row,
           data<T>(dh_n), data<T>(dc_n)};
       for (std::size_t i = base; i < base + kIh; ++i)
-        if (s.needs(i)) dx[i] = like(s.elements(i));
+        if (s.needs(i)) dx[i] = like(s.layout(i));
       const bool add = prepare_weights(s, dx.subspan(base + kIh, kInputs - kIh), base + kIh);
       auto to = [&](std::size_t i) { return data<T>(dx[base + i]); };
       const kernels::RecurrentGradients<T> of_inputs{data<T>(dx[0]), add_x || d == 1, to(kH),      to(kC),  to(kIh),

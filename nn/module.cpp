@@ -93,6 +93,7 @@ void Module::add_modules(const std::string& prefix, const std::string& suffix, b
       m.module->add_modules(prefix, m.name + suffix, recurse, found);
       continue;
     }
+    if (std::ranges::find(found, m.module, &NamedModules::value_type::second) != found.end()) continue;
     std::string name = prefix + m.name + suffix;
     found.emplace_back(name, m.module);
     if (recurse) m.module->add_modules(name + '.', "", true, found);

@@ -50,7 +50,7 @@ Tensor arg(const char* op, const Tensor& x, std::int64_t dim, bool keepdim, F be
   Tensor source = kernels::contiguous(x);
   Shape shape = x.shape();
   kernels::Extent e = kernels::extent_around(shape, d);
-  check<ShapeError>(e.n > 0 || e.outer * e.inner == 0, "{}: dimension {} of shape {} is empty", op, dim, x.shape());
+  check<ShapeError>(e.n > 0, "{}: dimension {} of shape {} is empty", op, dim, x.shape());
   if (!shape.empty()) {
     shape.erase(d);
     if (keepdim) shape.insert(d, 1);

@@ -4,6 +4,7 @@
 #include <unroll/autograd/anomaly.h>
 #include <unroll/autograd/engine.h>
 #include <unroll/autograd/function.h>
+#include <unroll/autograd/functional.h>
 #include <unroll/autograd/hooks.h>
 #include <unroll/autograd/ops/activation.h>
 #include <unroll/autograd/ops/arithmetic.h>
@@ -276,4 +277,36 @@ TEST_CASE("anomaly mode: scopes, threads and custom functions") {
                        Contains("Mine: its gradient function gave input 0 a NaN at (0,); recorded in no module"),
                        GradError);
   CHECK_THROWS_WITH_AS(outside.backward(), Contains("recorded outside of AnomalyMode"), GradError);
+}
+
+TEST_CASE("anomaly: a NaN that only a sum of gradients has is no gradient function's") {
+  AnomalyMode anomaly;
+  const Tensor x = ones(2).requires_grad_(), p = x * ones(2), q = x * ones(2);
+  CHECK_THROWS_WITH_AS(backward({p, q}, {full(2, kInf), full(2, -kInf)}), Contains("add up to a NaN"), GradError);
+}
+
+namespace {
+// Whose gradient function runs a pass of its own and then makes a NaN.
+struct PassInside : Function<PassInside> {
+  static Tensor forward(FunctionContext&, const Tensor& x) { return x * 1; }
+  static std::vector<Tensor> backward(FunctionContext&, const Tensor& g) {
+    GradMode on(true);
+    Tensor y = ones_like(g).requires_grad_();
+    sum(y * y).backward();
+    return {log(-ones_like(g))};
+  }
+};
+}  // namespace
+
+TEST_CASE("anomaly: a gradient function that runs a pass inside is named itself") {
+  AnomalyMode anomaly;
+  const Tensor x = ones(2).requires_grad_();
+  CHECK_THROWS_WITH_AS(sum(PassInside::apply(x)).backward(), Contains("its gradient function gave input 0 a NaN"),
+                       GradError);
+}
+
+TEST_CASE("anomaly: an infinite derivative by jvp is no NaN") {
+  AnomalyMode anomaly;
+  const Tensor d = jvp([](const Tensor& x) { return sqrt(x); }, zeros(2), ones(2)).product;
+  CHECK(std::isinf(d.to_vector<float>()[0]));
 }

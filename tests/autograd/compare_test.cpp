@@ -1,7 +1,9 @@
 #include <doctest/doctest.h>
+#include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/compare.h>
 #include <unroll/autograd/ops/shape.h>
 
+#include <cmath>
 #include <limits>
 
 using namespace unroll;
@@ -111,4 +113,15 @@ TEST_CASE("compare: what ops that compare make of NaN is torch's") {
   CHECK(mask(isnan(clamp(x, -1, 1))) == Mask{false, true, false});
   CHECK(all(isnan(clamp(x, kNaN, 1))));
   CHECK(all(isnan(clamp(x, -1, kNaN))));
+}
+
+TEST_CASE("compare: the magnitude of a negative zero, and 2^63, which is no int64") {
+  CHECK_FALSE(std::signbit(abs(tensor({-0.0})).item()));
+  CHECK_THROWS_AS(arange(3) + 0x1p63, DTypeError);
+  CHECK_THROWS_AS(arange(3) * -0x1p63, DTypeError);
+}
+
+TEST_CASE("compare: no largest element along an empty dimension, even where there is no room for one") {
+  CHECK_THROWS_AS(argmax(zeros({0, 0, 1}), 1), ShapeError);
+  CHECK(argmax(zeros({0, 3}), 1).shape() == Shape{0});
 }

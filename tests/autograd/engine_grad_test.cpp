@@ -216,3 +216,12 @@ TEST_CASE("backward inside a gradient function") {
     CHECK(of(x.grad()) == Values{6});  // 1 + x, twice
   }
 }
+
+TEST_CASE("retain_grad: of a leaf it says nothing of what that is later") {
+  Tensor w = ones(2).requires_grad_(), x = ones(2).requires_grad_();
+  x.retain_grad();
+  x.requires_grad_(false);
+  x.mul_(w);
+  sum(x).backward();
+  CHECK_FALSE(x.grad().defined());
+}

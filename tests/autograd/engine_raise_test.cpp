@@ -177,6 +177,7 @@ TEST_CASE("passes inside each other: a hundred deep, and no deeper than the stac
 TEST_CASE("grad: materialize_grads") {
   Tensor x = leaf({1, 2}), other = leaf({3, 4, 5});
   auto d = grad({sum(x * x)}, {other, x}, {.materialize_grads = true});
+  CHECK(grad({sum(x * x)}, {other}, {.create_graph = true, .materialize_grads = true})[0].requires_grad());
   CHECK(of(d[0]) == Values{0, 0, 0});
   CHECK(of(d[1]) == Values{2, 4});
 }
@@ -241,4 +242,10 @@ TEST_CASE("threads: eight share parameters, custom functions and hooks, and each
   CHECK(wrong == 0);
   CHECK(calls == 3 * (8 + 160));
   CHECK(Live() == before);
+}
+
+TEST_CASE("backward: a graph that is freed cannot be kept any more") {
+  Tensor x = ones(2).requires_grad_(), y = sum(x * x);
+  y.backward();
+  CHECK_THROWS_WITH_AS(y.backward({.retain_graph = true}), Contains("a second time"), GradError);
 }

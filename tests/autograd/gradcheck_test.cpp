@@ -318,3 +318,24 @@ TEST_CASE("gradcheck: wrong use") {
   CHECK_RAISES(ValueError, "none of the outputs",
                gradgradcheck([](const Tensors& in) { return zeros_like(in[0]); }, {input(2)}));
 }
+
+TEST_CASE("gradcheck: an input that comes twice, or begins within its memory, is left as it was") {
+  const Tensor x = ones(2, DType::Float64).requires_grad_();
+  x.set_grad(full(2, 3, DType::Float64));
+  CHECK(gradcheck([](const Tensors& in) { return in[0] * in[1]; }, {x, x}));
+  CHECK(x.grad().to_vector<double>() == std::vector<double>{3, 3});
+  const Tensor half = narrow(tensor({1., 2., 3., 4.}), 0, 2, 2).detach().requires_grad_();
+  CHECK(gradcheck([](const Tensors& in) { return in[0] * in[0]; }, {half}));
+  CHECK(half.to_vector<float>() == std::vector<float>{3, 4});
+}
+
+TEST_CASE("gradcheck: tensors that a run leaves behind") {
+  Tensors left;
+  const auto report = gradcheck_report(
+      [&](const Tensors& in) {
+        left.push_back(zeros(1));
+        return in[0] * in[0];
+      },
+      {ones(2, DType::Float64).requires_grad_()});
+  CHECK(report.has(GradcheckFault::Leak));
+}

@@ -161,8 +161,9 @@ TEST_CASE("register_hook: wrong use") {
     CHECK_THROWS_AS(loss.backward({.retain_graph = true}), int);
     check_unchanged();
     handle.remove();
-    handle = on.register_hook([](const Tensor& g) { return g.to(DType::Float32); });  // is converted back
-    CHECK(grad({loss}, {x})[0].dtype() == DType::Float64);
+    handle = on.register_hook([](const Tensor& g) { return g.to(DType::Float32); });
+    CHECK_THROWS_WITH_AS(loss.backward({.retain_graph = true}), Contains("float32, expected float64"), DTypeError);
+    check_unchanged();
     handle.remove();
   }
 }
@@ -246,4 +247,17 @@ TEST_CASE("hooks: nothing is left behind, and a hundred thousand that own each o
     CHECK(grad({y}, {x})[0].item() == 1);
   }
   CHECK(Live() == before);
+}
+
+TEST_CASE("register_hook: what a hook adds runs from the next backward on") {
+  Tensor x = ones(1).requires_grad_(), y = 2 * x;
+  int calls = 0;
+  y.register_hook([&](const Tensor&) {
+    if (calls == 0) y.register_hook([&](const Tensor&) { calls += 10; });
+    ++calls;
+  });
+  y.backward({.retain_graph = true});
+  CHECK(calls == 1);
+  y.backward();
+  CHECK(calls == 12);
 }

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 #include <unroll/autograd/engine.h>
+#include <unroll/autograd/function.h>
 #include <unroll/autograd/gradcheck.h>
 #include <unroll/autograd/node.h>
 #include <unroll/autograd/ops/activation.h>
@@ -110,4 +111,46 @@ TEST_CASE("in place through a view: threads may ask one view for its new history
     threads.emplace_back([&] { result = grad({sum(v * v)}, {x}, {.retain_graph = true})[0]; });
   for (std::thread& t : threads) t.join();
   for (const Tensor& result : results) CHECK(of(result) == Values{0, 128, 432, 0});
+}
+
+namespace {
+// A view with a history of its own: not one that a write to its base could be brought to.
+struct OwnView : Function<OwnView> {
+  static Tensor forward(FunctionContext&, const Tensor& x) { return view(x, x.shape()); }
+  static Tensors backward(FunctionContext&, const Tensor& g) { return {g}; }
+};
+
+// Doubles its first argument in place; there may be others.
+struct Double : Function<Double> {
+  static Tensor forward(FunctionContext& context, const Tensor& x, const Tensor&) {
+    context.mark_dirty(x);
+    x.mul_(2);
+    return x;
+  }
+  static Tensors backward(FunctionContext&, const Tensor& g) { return {g * 2, zeros_like(g)}; }
+};
+}  // namespace
+
+TEST_CASE("mark_dirty: memory that a view with a history of its own shares, or another argument") {
+  const Tensor x = ones(2).requires_grad_(), shared = 2 * x, h = 2 * x, other = view(h, {2, 1});
+  const Tensor own = OwnView::apply(shared);
+  CHECK_THROWS_AS(Double::apply(shared, x), GradError);
+  CHECK_NOTHROW(Double::apply(h, other));
+}
+
+TEST_CASE("in place: when the last handle of a view with a history of its own is gone, memory may be written") {
+  const Tensor x = ones(2).requires_grad_(), h = 2 * x;
+  Tensor y;
+  {
+    const Tensor v = OwnView::apply(h);
+    y = v * v;  // saves what v has
+    CHECK_THROWS_AS(h.mul_(2), GradError);
+  }
+  CHECK_NOTHROW(h.mul_(2));
+}
+
+TEST_CASE("in place through a view: one that is taken afterwards is an op of its own") {
+  const Tensor x = ones(4).requires_grad_(), y = exp(x);
+  y.mul_(2);
+  CHECK(to_string(narrow(y, 0, 0, 2)).find("grad_fn=<narrow>") != std::string::npos);
 }

@@ -222,3 +222,9 @@ TEST_CASE("index: an index that was overwritten after the forward pass is notice
   index.fill_(1);
   CHECK_THROWS_WITH_AS(y.backward(), doctest::Contains("modified in place"), GradError);
 }
+
+TEST_CASE("index: the gradient of scatter_add's source where that is larger than the index in its last dimension") {
+  const Tensor x = zeros({2, 2, 3}, f64), source = ones({2, 2, 3}, f64).requires_grad_();
+  sum(scatter_add(x, 0, zeros({2, 2, 2}, DType::Int64), source)).backward();
+  CHECK(source.grad().to_vector<double>() == std::vector<double>{1, 1, 0, 1, 1, 0, 1, 1, 0, 1, 1, 0});
+}

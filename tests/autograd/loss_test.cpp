@@ -439,3 +439,12 @@ TEST_CASE("loss: errors of class losses") {
                          ValueError);
   CHECK_THROWS_WITH_AS(cross_entropy(x, x, {.ignore_index = 1}), doctest::Contains("ignore_index = 1"), ValueError);
 }
+
+TEST_CASE("loss: binary_cross_entropy_with_logits keeps a double's digits where torch's threshold is 20") {
+  for (double s : {21., -21.}) {
+    const Tensor x = tensor({s}, f64).requires_grad_(), t = tensor({s > 0 ? 0. : 1.}, f64);
+    const Tensor loss = binary_cross_entropy_with_logits(x, t);
+    CHECK(std::abs(loss.item() - (21 + std::log1p(std::exp(-21.)))) < 1e-14);
+    CHECK(std::abs(std::abs(gradient(loss, x).item()) - 1 / (1 + std::exp(-21.))) < 1e-14);
+  }
+}

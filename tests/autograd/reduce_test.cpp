@@ -168,6 +168,8 @@ TEST_CASE("norm: every kind of p") {
   CHECK(norm(leaf({3, -4}), -1).item() == doctest::Approx(12.0 / 7).epsilon(1e-15));
   CHECK(norm(tensor({{3, 4}, {0, 5}}).to(DType::Float64), 2, 1).to_vector<double>() == Values{5, 5});
   CHECK(norm(ones({2, 3, 4}), 1, {0, 2}, true).shape() == Shape{1, 3, 1});
+  for (double p : {2.0, 3.0, -2.0})  // each of one element, whose power float32 has not
+    CHECK(norm(tensor({{-1e30}, {1e-30}}), p, 1).to_vector<float>() == std::vector<float>{1e30F, 1e-30F});
   for (double p : {0.0, 0.5, 1.0, 2.0, 3.0}) CHECK(norm(zeros({0}), p).item() == 0);
   for (double p : {-1.0, -kInf, kInf}) {
     CHECK_THROWS_AS(norm(zeros({0}), p), ShapeError);

@@ -226,3 +226,9 @@ TEST_CASE("shape: gradients of both orders") {
       },
       {random({2, 3}), random({2, 3})});
 }
+
+TEST_CASE("shape: copy_ broadcasts fewer dimensions to rows that lie apart") {
+  const Tensor x = zeros({1, 3, 2}), row = select(x, 2, 0);
+  row.copy_(tensor({1., 2., 3.}));
+  CHECK(row.to_vector<float>() == std::vector<float>{1, 2, 3});
+}

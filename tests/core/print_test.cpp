@@ -135,3 +135,9 @@ TEST_CASE("print: into streams and fmt, whatever the locale") {
   CHECK(stream.str() == "tensor([1.5000e+00, 1.2345e+04])tensor([1000000])");
   CHECK(formatted == "<tensor(1234.5000)>");
 }
+
+TEST_CASE("print: where dots begin, and where exponents do") {
+  CHECK(to_string(zeros({7, 200})).find("\n        ...") != std::string::npos);
+  CHECK(to_string(zeros({6, 200})).find("\n        ...") == std::string::npos);
+  CHECK(to_string(tensor({1., 1000.5})) == "tensor([1.0000e+00, 1.0005e+03])");
+}

@@ -135,3 +135,13 @@ TEST_CASE("cross_entropy: the loss is that of log_softmax and its gradient that 
     }
   });
 }
+
+TEST_CASE("softmax: rows of every length that lie far below zero") {
+  for (std::size_t n = 1; n <= 40; ++n) {
+    const std::vector<float> x(n, -2000);
+    std::vector<float> y(n);
+    const auto size = static_cast<std::int64_t>(n);
+    softmax(y.data(), x.data(), Extent{1, size, 1});
+    CHECK(std::ranges::all_of(y, [&](float p) { return std::abs(p * static_cast<float>(n) - 1) < 1e-6F; }));
+  }
+}

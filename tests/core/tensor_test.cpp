@@ -191,3 +191,13 @@ TEST_CASE("Tensor: writing in place reaches all views and counts versions") {
   CHECK_THROWS_AS(views::expand(zeros({1}), {3}).fill_(1), ValueError);
   CHECK_THROWS_AS(zeros({2}).copy_(zeros({3})), ShapeError);
 }
+
+TEST_CASE("Tensor: an empty list of literals has one dimension") {
+  CHECK(tensor<double>({}).shape() == Shape{0});
+  CHECK(tensor<double>({{}, {}}).shape() == Shape{2, 0});
+}
+
+TEST_CASE("Tensor: arange's floats are those of double, rounded once") {
+  const Floats v = arange(0, 1000, 0.1, DType::Float32).to_vector<float>();
+  for (std::size_t i = 0; i < v.size(); ++i) REQUIRE(v[i] == static_cast<float>(static_cast<double>(i) * 0.1));
+}

@@ -265,3 +265,10 @@ TEST_CASE("checkpoint: every flipped bit, every truncation and a seventh of all 
     REQUIRE(damaged());
   }
 }
+
+TEST_CASE("checkpoint: what is loaded are the file's tensors, not those that came") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path / "c";
+  save_checkpoint(path, {.tensors = {{"a", ones(1)}}});
+  CHECK(load_checkpoint(path, {.tensors = {{"old", ones(2)}}}).tensors.size() == 1);
+}

@@ -2,15 +2,21 @@
 #include "support/raises.h"
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <unroll/core/error.h>
 #include <unroll/io/file.h>
 
+#include <chrono>
 #include <csignal>
 #include <fstream>
+#include <thread>
 
 using namespace unroll;
 using io::read_file;
@@ -197,4 +203,61 @@ TEST_CASE("file: several processes that write to one path") {
     CHECK(status == 0);
   }
   CHECK(folder.files() == 1);
+}
+
+namespace {
+int file_syncs = 0, folder_syncs = 0;
+}
+// In place of the C library's, to count.
+extern "C" int fsync(int fd) {
+  struct stat what {};
+  ::fstat(fd, &what);
+  ++(S_ISDIR(what.st_mode) ? folder_syncs : file_syncs);
+  return static_cast<int>(::syscall(SYS_fsync, fd));
+}
+
+TEST_CASE("file: it is synced before it takes its name, and so is the folder afterwards") {
+  const TemporaryFolder folder;
+  file_syncs = folder_syncs = 0;
+  write_atomically(folder.path / "f", "x");
+  CHECK(file_syncs == 1);
+  CHECK(folder_syncs == 1);
+}
+
+TEST_CASE("file: all bits of the mode are kept, and a DEL in a name is told") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path / "f";
+  write_atomically(path, "x");
+  REQUIRE(::chmod(path.c_str(), 02640) == 0);
+  write_atomically(path, "y");
+  struct stat now {};
+  REQUIRE(::stat(path.c_str(), &now) == 0);
+  CHECK((now.st_mode & 07777) == 02640);
+  CHECK_THROWS_WITH_AS(read_file("/none/a\x7f"), doctest::Contains("\\x7f"), IoError);
+}
+
+TEST_CASE("file: a signal while another writer is waited for is no error") {
+  const TemporaryFolder folder;
+  struct sigaction action {
+  }, before{};
+  action.sa_handler = [](int) {};
+  REQUIRE(::sigaction(SIGUSR1, &action, &before) == 0);
+  const int lock = ::open((folder.path / ".f.tmp").c_str(), O_WRONLY | O_CREAT, 0600);
+  REQUIRE(::flock(lock, LOCK_EX) == 0);
+  std::string error;
+  std::thread writer([&] {
+    try {
+      write_atomically(folder.path / "f", "x");
+    } catch (const std::exception& caught) {
+      error = caught.what();
+    }
+  });
+  for (int i = 0; i < 20; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    ::pthread_kill(writer.native_handle(), SIGUSR1);
+  }
+  ::close(lock);
+  writer.join();
+  ::sigaction(SIGUSR1, &before, nullptr);
+  CHECK(error.empty());
 }

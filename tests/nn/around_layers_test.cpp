@@ -15,6 +15,8 @@
 #include <unroll/nn/truncated_bptt.h>
 #include <unroll/optim/sgd.h>
 
+#include <doctest/doctest.h>
+
 using namespace unroll;
 
 namespace {
@@ -162,4 +164,19 @@ TEST_CASE("truncated_bptt: no gradient crosses a cut; another dimension; errors"
   auto nothing = [](const Tensor&, std::int64_t, const Tensor& s) { return s; };
   CHECK_RAISES(ValueError, "truncated_bptt: steps must be > 0, got 0", nn::truncated_bptt(x, h0, 0, nothing));
   CHECK_RAISES(IndexError, "3", nn::truncated_bptt(x, h0, 2, nothing, 3));
+}
+
+TEST_CASE("truncated_bptt: the state that it is given has no history in the first part") {
+  Tensor w = ones(1, kDouble).requires_grad_();
+  auto step = [](const Tensor& part, std::int64_t, const Tensor& s) {
+    CHECK_FALSE(s.requires_grad());
+    return Tensor(s + sum(part));
+  };
+  CHECK(nn::truncated_bptt(ones({4, 1}, kDouble), Tensor(2 * w), 2, step).item() == 6);
+}
+
+TEST_CASE("stack: as many states as layers") {
+  nn::Stack<nn::GRU> rnn(3, {4, 2});
+  const std::vector<Tensor> states{zeros({1, 2, 4}), zeros({1, 2, 2}), zeros({1, 2, 2})};
+  CHECK_THROWS_AS(rnn(zeros({5, 2, 3}), states), ValueError);
 }

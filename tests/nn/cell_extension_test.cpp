@@ -8,6 +8,7 @@
 #include <unroll/autograd/ops/dropout.h>
 #include <unroll/autograd/ops/matmul.h>
 #include <unroll/autograd/ops/reduce.h>
+#include <unroll/core/random.h>
 #include <unroll/nn/gru.h>
 #include <unroll/nn/lstm.h>
 #include <unroll/nn/rnn.h>
@@ -250,4 +251,15 @@ TEST_CASE("extensions: in either order of piling, the weights are dropped and th
     zoned.cell(0).weight_hh.copy_(dropout(outer.cell(0).weight_hh, 0.5));
   }
   CHECK(equal(zoned(x).output, a));
+}
+
+TEST_CASE("variational_dropout: of x alone, of h alone, and of a cell that is stepped by hand") {
+  const Tensor a = randn({3, 2, 5}, kDouble), b = randn({3, 2, 5}, kDouble), x = select(a, 0, 0);
+  constexpr nn::VariationalDropoutOptions kAllOfX{.input = 1, .hidden = 0}, kAllOfH{.input = 0, .hidden = 1};
+  nn::Recurrent<nn::VariationalDropout<nn::GRUCell>> rnn(5, 4, {}, kAllOfX, kGRU);
+  CHECK(equal(rnn(a).output, rnn(b).output));
+  nn::VariationalDropout<nn::LSTMCell> blind(5, 4, kAllOfX, kLSTM), forgetful(5, 4, kAllOfH, kLSTM);
+  CHECK(equal(blind(x).h, blind(select(b, 0, 0)).h));
+  const Tensor h = randn({2, 4}, kDouble), other = randn({2, 4}, kDouble), c = randn({2, 4}, kDouble);
+  CHECK(equal(forgetful(x, {h, c}).h, forgetful(x, {other, c}).h));
 }

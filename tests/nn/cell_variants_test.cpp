@@ -174,3 +174,14 @@ TEST_CASE("forget_bias_: the sum of both biases, of the forget gate only") {
   nn::LSTMCell none(3, 4, {.bias = false});
   CHECK_RAISES(ValueError, "forget_bias_: the cell has no biases", nn::init::forget_bias_(none));
 }
+
+TEST_CASE("layer_norm cells: normalisation begins with ones and zeros, and has one eps") {
+  const nn::LayerNormLSTMCell lstm(3, 4, {.eps = 0.5});
+  const nn::LayerNormGRUCell gru(3, 4, {.eps = 0.5});
+  for (const nn::LayerNorm* norm :
+       {&lstm.layer_norm_ih, &lstm.layer_norm_hh, &lstm.layer_norm_c, &gru.layer_norm_ih, &gru.layer_norm_hh}) {
+    CHECK(norm->eps == 0.5);
+    CHECK(equal(norm->weight, ones_like(norm->weight)));
+    if (norm->bias.defined()) CHECK(equal(norm->bias, zeros_like(norm->bias)));
+  }
+}

@@ -1,10 +1,15 @@
 #include <unroll/autograd/anomaly.h>
+#include <unroll/autograd/grad_mode.h>
 #include <unroll/autograd/gradcheck.h>
 #include <unroll/autograd/ops/arithmetic.h>
+#include <unroll/autograd/ops/compare.h>
 #include <unroll/autograd/ops/reduce.h>
 #include <unroll/autograd/ops/shape.h>
 #include <unroll/core/kernels/float_mode.h>
+#include <unroll/core/random.h>
+#include <unroll/nn/rnn_cell.h>
 
+#include <array>
 #include <cmath>
 
 #include "support/fused_case.h"
@@ -23,10 +28,11 @@ struct Misfit : nn::LSTMCell {
   using LSTMCell::LSTMCell;
   nn::RNNWeights sequence_weights(const Tensor& h) const override {
     nn::RNNWeights w = LSTMCell::sequence_weights(h);
-    (wrong == 0 ? w.ih : wrong == 1 ? w.bias_hh : w.hh) = wrong < 2 ? zeros({3, 2}) : w.hh.to(DType::Float64);
+    *std::array{&w.ih, &w.bias_hh, &w.hh, &w.hr}[wrong] =
+        wrong == 2 ? w.hh.to(DType::Float64) : zeros({wrong < 2 ? 3 : 2, 2});
     return w;
   }
-  int wrong = 0;
+  std::size_t wrong = 0;
 };
 
 }  // namespace
@@ -309,4 +315,41 @@ TEST_CASE("fused layers: prepared weights that do not fit raise before a kernel 
   CHECK_THROWS_WITH_AS(rnn(randn({4, 1, 2})), "lstm: bias_hh has shape (3, 2), expected (12,)", ShapeError);
   rnn.cell(0).wrong = 2;
   CHECK_THROWS_WITH_AS(rnn(randn({4, 1, 2})), "lstm: weight_hh is float64, the input float32", DTypeError);
+  nn::Recurrent<Misfit> projected(2, 3, {}, nn::LSTMCellOptions{.proj_size = 2});
+  projected.cell(0).wrong = 3;
+  CHECK_THROWS_WITH_AS(projected(randn({4, 1, 2})), "lstm: weight_hr has shape (2, 2), expected (2, 3)", ShapeError);
+}
+
+TEST_CASE("fused layers: a row of a batch has the bits of that row alone where panels are narrow and deep") {
+  NoGrad no_grad;
+  const nn::RNNCell cell(5000, 8);
+  const Tensor x = randn({16, 5000});
+  CHECK(equal(narrow(cell(x), 0, 0, 1), cell(narrow(x, 0, 0, 1))));
+}
+
+TEST_CASE("fused layers: what a second backward does not read may be written after the first") {
+  for (Kind kind : kKinds)
+    for (std::int64_t steps : {1, 3})
+      for (bool input_grad : {false, true})
+        for (std::size_t written = 1; written < 5; ++written) {  // w_ih, w_hh, b_ih, b_hh
+          const Subject s = subject(kind, {.t = steps, .states = false});
+          s.tensors[0].requires_grad_(input_grad);
+          const Tensor loss = sum(s.outputs()[0]);
+          loss.backward({.retain_graph = true});
+          const Tensor before = s.tensors[1].grad();
+          for (const Tensor& x : s.tensors) x.set_grad({});
+          {
+            NoGrad no_grad;
+            s.tensors[written].mul_(2);
+          }
+          CAPTURE(static_cast<int>(kind));
+          CAPTURE(steps);
+          CAPTURE(written);
+          if (written == 1 ? input_grad : written == 2 && steps > 1) {
+            CHECK_THROWS_AS(loss.backward(), GradError);
+          } else {
+            loss.backward();
+            CHECK(equal(s.tensors[1].grad(), before));
+          }
+        }
 }

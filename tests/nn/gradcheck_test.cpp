@@ -330,3 +330,9 @@ TEST_CASE("nn gradcheck: hints from the ratio") {
   CHECK(contains(hint(-1, labels), "the sign"));
   CHECK(hint(1.234, labels) == "none");
 }
+
+TEST_CASE("nn gradcheck_time: a layer whose batch comes first, with a sequence without a batch") {
+  manual_seed(1);
+  const nn::GRU rnn(3, 4, {.batch_first = true, .dtype = kDouble});
+  CHECK(nn::gradcheck_time(rnn, randn({5, 3}, kDouble)).ok());
+}

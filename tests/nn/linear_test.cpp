@@ -5,6 +5,8 @@
 #include <unroll/core/random.h>
 #include <unroll/nn/linear.h>
 
+#include <cmath>
+
 using namespace unroll;
 
 TEST_CASE("linear: starts with torch's numbers") {
@@ -38,6 +40,7 @@ TEST_CASE("linear: without bias; sizes") {
   CHECK(layer.parameters().size() == 1);
   CHECK(equal(layer(ones({1, 2})), linear(ones({1, 2}), layer.weight)));
   CHECK(nn::Linear(0, 2)(zeros({4, 0})).shape() == Shape{4, 2});
+  CHECK_FALSE(std::signbit(nn::Linear(0, 1).bias.item()));  // torch's zero of no inputs
   CHECK_THROWS_WITH_AS(nn::Linear(-1, 2), "linear: in_features must not be negative, got -1", ValueError);
   CHECK_THROWS_WITH_AS(nn::Linear(1, -2), "linear: out_features must not be negative, got -2", ValueError);
   CHECK_THROWS_AS(nn::Linear(std::int64_t{1} << 40, std::int64_t{1} << 40), ShapeError);

@@ -113,6 +113,18 @@ TEST_CASE("module: add refuses names that would not be found again, and tensors 
   CHECK(names(module.state_dict()) == Names{"a", "b"});
 }
 
+TEST_CASE("module: one that is added twice is listed once, and its tensors are part of the state under both names") {
+  nn::Linear layer(2, 1, {.bias = false});
+  Bare inner, module;
+  inner.add("layer", layer);
+  module.add("a", layer);
+  module.add("b", layer);
+  module.add("inner", inner);
+  CHECK(module.named_children().size() == 2);
+  CHECK(module.named_modules().size() == 3);
+  CHECK(names(module.state_dict()) == Names{"a.weight", "b.weight", "inner.layer.weight"});
+}
+
 TEST_CASE("module: members of another module appear as its own") {
   Model inner;
   Bare module;

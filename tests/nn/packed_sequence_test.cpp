@@ -255,3 +255,8 @@ TEST_CASE("packed_sequence: the inverse of a permutation") {
   CHECK(nn::invert_permutation(zeros(0, DType::Int64)).numel() == 0);
   CHECK_FALSE(nn::invert_permutation({}).defined());
 }
+
+TEST_CASE("pad_packed_sequence: the padding value is a double where the sequences are") {
+  const auto packed = nn::pack_sequence({ones({2, 1}, DType::Float64), ones({1, 1}, DType::Float64)});
+  CHECK(nn::pad_packed_sequence(packed, {.padding_value = 0.1}).padded.to_vector<double>()[3] == 0.1);
+}

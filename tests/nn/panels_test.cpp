@@ -1,5 +1,10 @@
+#include <unroll/autograd/fused.h>
 #include <unroll/autograd/grad_mode.h>
+#include <unroll/autograd/ops/compare.h>
+#include <unroll/autograd/ops/shape.h>
 #include <unroll/core/kernels/copy.h>
+#include <unroll/core/random.h>
+#include <unroll/nn/gru_cell.h>
 #include <unroll/nn/init.h>
 #include <unroll/optim/sgd.h>
 
@@ -211,4 +216,18 @@ TEST_CASE("panels: threads that use a weight at once") {
     });
   for (std::thread& thread : threads) thread.join();
   CHECK(wrong == 0);
+}
+
+TEST_CASE("panels: cells whose weights lie in one memory keep none of each other") {
+  NoGrad no_grad;
+  nn::GRUCell a(5, 7, {.dtype = DType::Float64}), b(5, 7, {.dtype = DType::Float64});
+  const Tensor both = randn({42, 7}, DType::Float64), x = randn({4, 5}, DType::Float64),
+               h = randn({4, 7}, DType::Float64);
+  a.weight_hh = narrow(both, 0, 0, 21).detach(), b.weight_hh = narrow(both, 0, 21, 21).detach();
+  for (int i = 0; i < 4; ++i)
+    for (const nn::GRUCell* cell : {&a, &b}) {
+      const Tensor fast = (*cell)(x, h);
+      FusedMode off(false);
+      CHECK(allclose(fast, (*cell)(x, h), 1e-12, 1e-12));
+    }
 }

@@ -1,4 +1,8 @@
+#include <unroll/autograd/engine.h>
 #include <unroll/autograd/gradcheck.h>
+#include <unroll/autograd/ops/arithmetic.h>
+#include <unroll/autograd/ops/reduce.h>
+#include <unroll/nn/lstm.h>
 
 #include "support/gradients.h"
 #include "support/layers.h"
@@ -118,4 +122,12 @@ TEST_CASE_TEMPLATE("recurrent: gradients under dropout are those of the drawn ma
     return all_of(rnn(in[0], state_of<typename K::Layer::State>(in)));
   };
   CHECK(gradcheck(f, checked_inputs(rnn, {3, 2, 2}, 2)));
+}
+
+TEST_CASE("recurrent: create_graph where one of the outputs depends on nothing that is wanted") {
+  nn::LSTM rnn(3, 4, {.proj_size = 2, .dtype = kDouble});
+  rnn.requires_grad_(false);
+  const Tensor w = rnn.cell(0).weight_hr.requires_grad_();
+  auto [y, state] = rnn(ones({1, 2, 3}, kDouble));
+  CHECK_NOTHROW(grad({sum(y) + sum(state.c)}, {w}, {.create_graph = true}));
 }

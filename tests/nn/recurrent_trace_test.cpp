@@ -1,6 +1,7 @@
 #include <unroll/autograd/engine.h>
 
 #include <unroll/autograd/grad_mode.h>
+#include <unroll/nn/gru.h>
 
 #include "support/layers.h"
 
@@ -165,4 +166,10 @@ TEST_CASE("trace: of no steps") {
   CHECK(rnn.trace(zeros({0, 3}, kDouble)).states(0).c.shape() == Shape{0, 1, 4});
   auto packed = nn::pack_padded_sequence(zeros({1, 2, 3}, kDouble), {0, 0}, {.allow_empty = true});
   CHECK(rnn.trace(packed).states(0).c.shape() == Shape{0, 4});
+}
+
+TEST_CASE("trace: states of no steps have the layer's dtype") {
+  nn::GRU rnn(3, 4, {.dtype = DType::Float64, .allow_empty = true});
+  auto trace = rnn.trace(zeros({0, 2, 3}, DType::Float64));
+  CHECK(trace.states(0).dtype() == DType::Float64);
 }

@@ -140,3 +140,18 @@ TEST_CASE("adam: options outside their domain") {
   CHECK_RAISES(ValueError, "beta2", make({.betas = {0.5, std::numeric_limits<double>::quiet_NaN()}}));
   CHECK_RAISES(ValueError, "adamw: expected lr", AdamW({golden::parameter()}, {.lr = -1}).zero_grad());
 }
+
+TEST_CASE("adam: amsgrad may be switched on between two steps, and a step is a write to what state_dict() shares") {
+  for (DType dtype : {DType::Float32, DType::Float64}) {
+    Tensor p = ones(3, dtype).requires_grad_();
+    Adam opt(std::vector<Tensor>{p});
+    p.set_grad(ones(3, dtype));
+    opt.step();
+    const Tensor mean = opt.state_dict().state.at(0).at("exp_avg");
+    const auto before = mean.version();
+    opt.param_groups()[0]["amsgrad"] = 1;
+    opt.step();
+    CHECK(opt.state_dict().state.at(0).contains("max_exp_avg_sq"));
+    CHECK(mean.version() > before);
+  }
+}

@@ -210,3 +210,10 @@ TEST_CASE_FIXTURE(Fixture, "one_cycle_lr: made with last_epoch, it goes on as Py
   check_cycle(schedule, {0.7056447289910996, 0.46263710266697505, 0.22872995315964806},
               {0.8794356448434694, 0.9037365046793212, 0.9271273131932879});
 }
+
+TEST_CASE_FIXTURE(Fixture, "cosine_annealing_warm_restarts: a step after one between two epochs keeps the fraction") {
+  CosineAnnealingWarmRestarts schedule(sgd, 3);
+  schedule.step(2.5);
+  schedule.step();
+  CHECK(schedule.state_dict().at("T_cur")[0] == 0.5);
+}

@@ -72,3 +72,11 @@ TEST_CASE("reduce_lr_on_plateau: there is no step without a metric") {
   CHECK_RAISES(ValueError, "reduce_lr_on_plateau: step needs the metric", base.step());
   CHECK(base.last_epoch() == 0);
 }
+
+TEST_CASE("reduce_lr_on_plateau: a step of just eps is too small") {
+  SGD opt({golden::parameter()}, {.lr = 1});
+  ReduceLROnPlateau schedule(opt, {.factor = 0.5, .patience = 0, .eps = 0.5});
+  schedule.step(1.);
+  schedule.step(2.);
+  CHECK(opt.param_groups()[0]["lr"] == 1);
+}

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 #include <unroll/optim/cyclic_lr.h>
+#include <unroll/optim/lr_scheduler.h>
 #include <unroll/optim/sequential_lr.h>
 #include <unroll/optim/sgd.h>
 
@@ -89,4 +90,13 @@ TEST_CASE("sequential_lr: what a schedule raises leaves all of them as they were
   leaves_all_as_it_was(both);
   for (int t = 0; t < 2; ++t) after.step();
   leaves_all_as_it_was(after);
+}
+
+TEST_CASE("sequential_lr: a constant_lr of no iterations is over when it comes") {
+  SGD opt({golden::parameter()}, {.lr = 1});
+  ExponentialLR first(opt, 0.5);
+  ConstantLR second(opt, {.factor = 0.25, .total_iters = 0});
+  SequentialLR schedule(opt, {first, second}, {1});
+  schedule.step();
+  CHECK(rate(opt) == 1);
 }
