@@ -127,6 +127,9 @@ class Run {
       auto start = std::chrono::steady_clock::now();
       for (std::int64_t i = 0; i < kTrial; ++i) train_step();
       double each = seconds_since(start) / kTrial;
+      start = std::chrono::steady_clock::now();
+      bits_per_character(*model_, valid_);
+      each += seconds_since(start) / static_cast<double>(o_.valid_every);
       position_ = 0;
       state_.clear();
       optimizer_.emplace(model_->parameters(), optim::AdamWOptions{.lr = o_.lr, .weight_decay = o_.weight_decay});

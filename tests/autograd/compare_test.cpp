@@ -125,3 +125,12 @@ TEST_CASE("compare: no largest element along an empty dimension, even where ther
   CHECK_THROWS_AS(argmax(zeros({0, 0, 1}), 1), ShapeError);
   CHECK(argmax(zeros({0, 3}), 1).shape() == Shape{0});
 }
+
+TEST_CASE("compare: argmax keeps the dimension where it was") {
+  CHECK(argmax(zeros({2, 3}), 0, true).shape() == Shape{1, 3});
+  CHECK(argmin(zeros({2, 3, 4}), 1, true).shape() == Shape{2, 1, 4});
+}
+
+TEST_CASE("compare: clamp with its bounds the wrong way round gives the upper one") {
+  CHECK(clamp(tensor({0., 1.5, 5.}), 2, 1).to_vector<float>() == std::vector<float>{1, 1, 1});
+}

@@ -105,3 +105,13 @@ TEST_CASE("dropout: errors") {
                        DTypeError);
   CHECK(g.get_state() == untouched.get_state());
 }
+
+TEST_CASE("dropout: of nothing draws nothing, from either stream") {
+  for (BernoulliStream stream : {BernoulliStream::Portable, BernoulliStream::Mkl}) {
+    Generator generator(1);
+    generator.set_bernoulli_stream(stream);
+    const auto before = generator.get_state();
+    dropout(zeros({0, 3}), 0.5, true, generator);
+    CHECK(generator.get_state() == before);
+  }
+}

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 #include <unroll/autograd/engine.h>
+#include <unroll/autograd/function.h>
 #include <unroll/autograd/grad_mode.h>
 #include <unroll/autograd/ops/activation.h>
 #include <unroll/autograd/ops/arithmetic.h>
@@ -224,4 +225,22 @@ TEST_CASE("retain_grad: of a leaf it says nothing of what that is later") {
   x.mul_(w);
   sum(x).backward();
   CHECK_FALSE(x.grad().defined());
+}
+
+namespace {
+struct Counted : Function<Counted> {
+  static Tensor forward(FunctionContext&, const Tensor& x) { return x * 2; }
+  static std::vector<Tensor> backward(FunctionContext&, const Tensor& g) {
+    ++calls;
+    return {g * 2};
+  }
+  static inline int calls = 0;
+};
+}  // namespace
+
+TEST_CASE("backward: what leads to leaves that need no gradient any more is not run") {
+  const Tensor x = ones(2).requires_grad_(), w = ones(2).requires_grad_(), y = sum(Counted::apply(x) + w);
+  x.requires_grad_(false);
+  y.backward();
+  CHECK(Counted::calls == 0);
 }

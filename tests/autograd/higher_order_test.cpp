@@ -311,3 +311,8 @@ TEST_CASE("higher order: of a number divided by a tensor where its fourth power 
     CHECK(second.item() == doctest::Approx(2 * std::pow(v, -3.)).epsilon(1e-6));
   }
 }
+
+TEST_CASE("div: the gradient of a divisor whose square overflows") {
+  const Tensor a = tensor({1e200}, DType::Float64), b = tensor({1e200}, DType::Float64).requires_grad_();
+  CHECK(std::abs(grad({a / b}, {b})[0].item() / -1e-200 - 1) < 1e-12);
+}

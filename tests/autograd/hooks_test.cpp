@@ -8,6 +8,7 @@
 #include <unroll/autograd/ops/activation.h>
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/reduce.h>
+#include <unroll/autograd/ops/shape.h>
 
 #include <functional>
 #include <stdexcept>
@@ -260,4 +261,28 @@ TEST_CASE("register_hook: what a hook adds runs from the next backward on") {
   CHECK(calls == 1);
   y.backward();
   CHECK(calls == 12);
+}
+
+TEST_CASE("register_hook: on any output of an op with several") {
+  const Tensor x = ones(3).requires_grad_();
+  const std::vector<Tensor> pieces = unbind(x);
+  int calls = 0;
+  for (const Tensor& piece : pieces)
+    piece.register_hook([&](const Tensor& g) {
+      ++calls;
+      return g * 2;
+    });
+  (pieces[0] + pieces[1] + pieces[2]).backward();
+  CHECK(calls == 3);
+  CHECK(x.grad().to_vector<float>() == std::vector<float>{2, 2, 2});
+}
+
+TEST_CASE("register_hook: a leaf's hook may run backward through the graph, which is read no more") {
+  const Tensor x = ones(2).requires_grad_(), y = sum(x * x);
+  int calls = 0;
+  x.register_hook([&](const Tensor&) {
+    if (++calls == 1) grad({y}, {x});
+  });
+  CHECK_NOTHROW(y.backward({.retain_graph = true}));
+  CHECK(calls == 2);
 }

@@ -344,3 +344,10 @@ TEST_CASE("safetensors: 100000 dimensions and 20000 tensors take no more than th
   Safetensors back = read_safetensors(write_safetensors(many));
   CHECK(back.tensors.size() == many.size());
 }
+
+TEST_CASE("safetensors: escaped characters at the ends of what two and three bytes can say") {
+  const std::string header = R"({"\u0800\u07ff\uffff":{"dtype":"BOOL","shape":[0],"data_offsets":[0,0]}})";
+  std::string file(8, '\0');
+  file[0] = static_cast<char>(header.size());
+  CHECK(read_safetensors(file + header).tensors[0].first == "\u0800\u07ff\uffff");
+}

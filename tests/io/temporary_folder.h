@@ -1,4 +1,9 @@
 #pragma once
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
 #include <cstdlib>
 #include <filesystem>
 #include <stdexcept>
@@ -22,6 +27,16 @@ class TemporaryFolder {
   /// How many files are in it.
   std::ptrdiff_t files() const {
     return std::distance(std::filesystem::directory_iterator(path), std::filesystem::directory_iterator());
+  }
+
+  /// Where nothing can be written: a device of our own if we may make one, or else the system's, which whoever may make
+  /// devices could destroy.
+  std::string full_device() const {
+    const std::string own = path / "full";
+    const int file = ::mknod(own.c_str(), S_IFCHR | 0600, ::makedev(1, 7)) == 0 ? ::open(own.c_str(), O_WRONLY) : -1;
+    if (file >= 0) return ::close(file), own;
+    std::filesystem::remove(own);
+    return "/dev/full";
   }
 
   std::filesystem::path path;

@@ -336,3 +336,22 @@ TEST_CASE("nn gradcheck_time: a layer whose batch comes first, with a sequence w
   const nn::GRU rnn(3, 4, {.batch_first = true, .dtype = kDouble});
   CHECK(nn::gradcheck_time(rnn, randn({5, 3}, kDouble)).ok());
 }
+
+namespace {
+struct Scaled : nn::Module {
+  Scaled() {
+    add("weight", weight);
+    add("scale", scale, Kind::Buffer);
+  }
+  Tensor operator()(const Tensor& x) const { return x * weight * scale; }
+  Tensor weight = ones(2), scale = full(2, 3);
+};
+}  // namespace
+
+TEST_CASE("nn gradcheck: buffers are converted like parameters, and a number is an input") {
+  const Scaled module;
+  CHECK(nn::gradcheck(module, tensor({0.5, 1.5})));
+  const auto report =
+      nn::gradcheck_report(module, [&](const Tensors& in) { return module(in[0]) * in[1]; }, {ones(2), scalar(2)});
+  CHECK(report.row("input 1").elements == 1);
+}

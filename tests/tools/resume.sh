@@ -4,7 +4,7 @@ set -euo pipefail
 char_lm=$1 work=$2
 rm -rf "$work"
 mkdir -p "$work"
-train=("$char_lm" train --quick --steps 200 --valid-every 10 --checkpoint-every 25 --dropout 0.2 --seed 3)
+train=("$char_lm" train --quick --steps 200 --valid-every 10 --dropout 0.2 --seed 3 --checkpoint-every)
 
 fails() {  # WHAT IT SAYS COMMAND...
   if "${@:2}" >"$work/out.txt" 2>&1; then
@@ -20,8 +20,8 @@ began() {  # FOLDER COMMAND...: has written to its log
 }
 
 # Interrupted with Ctrl-C and resumed it is as if it had not been. To resume it needs no more than its folder.
-"${train[@]}" --out "$work/whole" >/dev/null 2>&1
-began "$work/parts" "${train[@]}" --out "$work/parts"
+"${train[@]}" 25 --out "$work/whole" >/dev/null 2>&1
+began "$work/parts" "${train[@]}" 25 --out "$work/parts"
 kill -INT "$run"
 wait "$run"
 grep -q 'go on with --resume' "$work/first.txt"
@@ -31,9 +31,9 @@ fails 'not that of the run' "$char_lm" train --out "$work/parts" --resume --text
 "$char_lm" train --out "$work/parts" --resume --seed 3 >"$work/second.txt" 2>/dev/null
 grep -q 'resumed at step' "$work/second.txt"
 
-# Killed, and once more soon after it was resumed: its log keeps what was before the last checkpoint.
-began "$work/killed" "${train[@]}" --out "$work/killed"
-until [ -s "$work/killed/last.safetensors" ]; do sleep 0.01; done  # which comes after two lines
+# Killed well after a checkpoint, and once more soon after it was resumed: its log keeps what was before the checkpoint.
+began "$work/killed" "${train[@]}" 90 --out "$work/killed"
+until grep -q '"step": 1[1-9]0,' "$work/killed/log.jsonl"; do sleep 0.01; done
 kill -KILL "$run" || true
 wait "$run" || true
 "$char_lm" train --out "$work/killed" --resume >/dev/null 2>&1 &
@@ -41,7 +41,7 @@ run=$!
 sleep 0.1
 kill -KILL "$run" || true
 wait "$run" || true
-[ "$(wc -l <"$work/killed/log.jsonl")" -ge 2 ]
+[ "$(wc -l <"$work/killed/log.jsonl")" -ge 9 ]
 "$char_lm" train --out "$work/killed" --resume >/dev/null 2>&1
 
 # Only the clock may differ.
@@ -55,11 +55,11 @@ for run in parts killed; do
 done
 
 # A run that goes wrong says so, and what an older one left is not taken for its own.
-fails 'a smaller --lr may help' "${train[@]}" --out "$work/parts" --weight-decay 1e30
+fails 'a smaller --lr may help' "${train[@]}" 25 --out "$work/parts" --weight-decay 1e30
 [ ! -e "$work/parts/best.safetensors" ]
 
 # Texts that are short, or have other letters.
-fails 'expected at least 40' "${train[@]}" --out "$work/short" --text <(echo too short)
+fails 'expected at least 40' "${train[@]}" 25 --out "$work/short" --text <(echo too short)
 head -c 9000 /dev/zero | tr '\0' 'G' | sed 's/GGG/ACG/g' >"$work/dna.txt"
 "$char_lm" train --quick --steps 2 --text "$work/dna.txt" --out "$work/dna" >/dev/null 2>&1
 [ "$("$char_lm" sample --checkpoint "$work/dna/best.safetensors" --length 50 --temperature 1e-310 | tr -d 'ACG' | wc -c)" = 1 ]

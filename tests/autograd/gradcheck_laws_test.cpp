@@ -1,0 +1,103 @@
+// Gradients that are right for most cotangents and sets of inputs: each is wrong in the one case that only one law
+// sees.
+#include <doctest/doctest.h>
+#include <unroll/autograd/function.h>
+#include <unroll/autograd/grad_mode.h>
+#include <unroll/autograd/gradcheck.h>
+#include <unroll/autograd/ops/arithmetic.h>
+#include <unroll/autograd/ops/compare.h>
+
+using namespace unroll;
+
+namespace {
+using Tensors = std::vector<Tensor>;
+
+Tensor input() { return ones(2, DType::Float64).requires_grad_(); }
+
+template <class F>
+bool finds(GradcheckFault fault, const F& f, const Tensors& inputs = {input()}, const GradcheckOptions& options = {}) {
+  return gradcheck_report(f, inputs, options).has(fault);
+}
+
+// Where the cotangent is expanded.
+struct WrongIfExpanded : Function<WrongIfExpanded> {
+  static Tensor forward(FunctionContext&, const Tensor& x) { return x * 1; }
+  static Tensors backward(FunctionContext&, const Tensor& g) { return {g.stride(0) == 0 ? g * 2 : g}; }
+};
+
+// Where the second result has a gradient of zeros.
+struct WrongIfZeros : Function<WrongIfZeros> {
+  static Tensors forward(FunctionContext& context, const Tensor& x) {
+    context.set_materialize_grads(false);
+    return {x * 1, x * 2};
+  }
+  static Tensors backward(FunctionContext&, Gradients g) {
+    if (!g[1].defined()) return {g[0]};
+    if (!g[0].defined()) return {g[1] * 2};
+    return {all(eq(g[1], 0)) ? g[0] * 3 : g[0] + g[1] * 2};
+  }
+};
+
+// Where just two of three results have a gradient.
+struct WrongIfTwo : Function<WrongIfTwo> {
+  static Tensors forward(FunctionContext& context, const Tensor& x) {
+    context.set_materialize_grads(false);
+    return {x * 1, x * 2, x * 3};
+  }
+  static Tensors backward(FunctionContext&, Gradients g) {
+    Tensor sum;
+    int arrived = 0;
+    for (std::size_t j = 0; j < 3; ++j) {
+      if (!g[j].defined()) continue;
+      const Tensor term = g[j] * static_cast<double>(j + 1);
+      sum = ++arrived == 1 ? term : sum + term;
+    }
+    return {arrived == 2 ? sum * 2 : sum};
+  }
+};
+
+// Where all inputs but the last want their gradients.
+struct WrongWithoutLast : Function<WrongWithoutLast> {
+  static Tensor forward(FunctionContext&, const Tensor& a, const Tensor& b, const Tensor& c, const Tensor& d,
+                        const Tensor& e) {
+    return a + b + c + d + e;
+  }
+  static Tensors backward(FunctionContext& context, const Tensor& g) {
+    const bool wrong = context.needs_input_grad(0) && context.needs_input_grad(3) && !context.needs_input_grad(4);
+    return {wrong ? g * 2 : g, g, g, g, g};
+  }
+};
+}  // namespace
+
+TEST_CASE("gradcheck laws: an expanded cotangent") {
+  CHECK(finds(GradcheckFault::Layout, [](const Tensors& in) { return WrongIfExpanded::apply(in[0]); }));
+}
+
+TEST_CASE("gradcheck laws: a cotangent of zeros beside another, and one that did not arrive") {
+  CHECK(finds(GradcheckFault::Undefined, [](const Tensors& in) { return WrongIfZeros::apply(in[0]); }));
+  CHECK(finds(GradcheckFault::Undefined, [](const Tensors& in) { return WrongIfTwo::apply(in[0]); }, {input()},
+              {.torch_procedure = true}));
+}
+
+TEST_CASE("gradcheck laws: each of many inputs left out") {
+  CHECK(finds(GradcheckFault::Subset,
+              [](const Tensors& in) { return WrongWithoutLast::apply(in[0], in[1], in[2], in[3], in[4]); },
+              {input(), input(), input(), input(), input()}));
+}
+
+TEST_CASE("gradcheck laws: an input that is written, with what it was") {
+  CHECK(finds(GradcheckFault::Written, [](const Tensors& in) {
+    NoGrad no_grad;
+    in[0].detach().mul_(1);
+    GradMode on(true);
+    return in[0] * 2;
+  }));
+}
+
+TEST_CASE("gradcheck laws: tensors that a run leaves behind") {
+  Tensors left;
+  CHECK(finds(GradcheckFault::Leak, [&](const Tensors& in) {
+    left.push_back(zeros(1));
+    return in[0] * in[0];
+  }));
+}
