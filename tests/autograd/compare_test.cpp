@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <unroll/autograd/ops/activation.h>
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/compare.h>
 #include <unroll/autograd/ops/shape.h>

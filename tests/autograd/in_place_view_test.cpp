@@ -9,6 +9,7 @@
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/reduce.h>
 #include <unroll/autograd/ops/shape.h>
+#include <unroll/core/print.h>
 
 #include <thread>
 

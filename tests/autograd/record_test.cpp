@@ -6,6 +6,7 @@
 #include <unroll/autograd/engine.h>
 #include <unroll/autograd/ops/activation.h>
 #include <unroll/autograd/ops/arithmetic.h>
+#include <unroll/autograd/ops/matmul.h>
 #include <unroll/autograd/ops/reduce.h>
 #include <unroll/autograd/record.h>
 #include <unroll/core/alloc.h>

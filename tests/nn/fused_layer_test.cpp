@@ -323,7 +323,7 @@ TEST_CASE("fused layers: prepared weights that do not fit raise before a kernel 
 TEST_CASE("fused layers: a row of a batch has the bits of that row alone where panels are narrow and deep") {
   NoGrad no_grad;
   const nn::RNNCell cell(5000, 8);
-  const Tensor x = randn({16, 5000});
+  const Tensor x = randn({16, 5000}) * 0.02;  // no unit saturates
   CHECK(equal(narrow(cell(x), 0, 0, 1), cell(narrow(x, 0, 0, 1))));
 }
 
