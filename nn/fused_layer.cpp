@@ -170,25 +170,23 @@ bool prepare_weights(const Saved& s, std::span<Tensor> dw, std::size_t first) {
   return add;
 }
 
-// Whether a direction's backward reads the elements of an input. What it does not may be written between two passes, as
-// the weights of a layer of one step are by an optimizer.
-bool is_read(const Layer& layer, std::size_t direction, const Saved& s, std::size_t input) {
-  if (layer.memory != Memory::KeepGates) return true;  // to compute them again
-  const std::size_t base = 1 + kInputs * direction;
-  if (input == 0) return s.needs(base + kIh);
-  switch (input - base) {
-    case kH:
-      return layer.sizes.kind == kernels::RecurrentKind::GRU || s.needs(base + kHh);
-    case kIh:
-      return s.needs(0);
-    case kHh:
-      return layer.steps > 1 || s.needs(base + kH);
-    case kBiasIh:
-    case kBiasHh:
-      return false;
-    default:
-      return true;
-  }
+// What backward reads of x and of a direction's inputs, null for the others: those may be written between two passes,
+// as the weights of a layer of one step are by an optimizer.
+const Elements* read_x(const Layer& layer, const Saved& s) {
+  bool read = layer.memory != Memory::KeepGates;  // to compute the gates again
+  for (std::size_t d = 0; d < layer.directions; ++d) read = read || s.needs(1 + kInputs * d + kIh);
+  return read ? s.elements(0) : nullptr;
+}
+std::array<const Elements*, kInputs> read_inputs(const Layer& layer, const Saved& s, std::size_t base) {
+  const bool all = layer.memory != Memory::KeepGates, is_gru = layer.sizes.kind == kernels::RecurrentKind::GRU;
+  auto if_read = [&](std::size_t i, bool read) { return all || read ? s.elements(base + i) : nullptr; };
+  return {if_read(kH, is_gru || s.needs(base + kHh)),
+          s.elements(base + kC),
+          if_read(kIh, s.needs(0)),
+          if_read(kHh, layer.steps > 1 || s.needs(base + kH)),
+          if_read(kBiasIh, false),
+          if_read(kBiasHh, false),
+          s.elements(base + kHr)};
 }
 
 void backward(const Layer& layer, Gradients g, const Saved& s, std::span<Tensor> dx) {
@@ -202,6 +200,7 @@ void backward(const Layer& layer, Gradients g, const Saved& s, std::span<Tensor>
   const Tensor dy = contiguous(g[0]);
   dispatch_float("backward", s.layout(0)->dtype, [&]<class T>() {
     auto saved = [&s](std::size_t i) { return data<T>(s.elements(i)); };
+    const T* const x = data<T>(read_x(layer, s));
     for (std::size_t d = 0; d < layer.directions; ++d) {
       const std::size_t base = 1 + kInputs * d;
       const Tensor dh_n = layer.single ? Tensor() : contiguous(g[layer.h_at(d)]),
@@ -213,9 +212,8 @@ void backward(const Layer& layer, Gradients g, const Saved& s, std::span<Tensor>
       const std::size_t work_at = first_work + kWorkspaces * d;
       const Work<T> work{saved(work_at), saved(work_at + 1), saved(work_at + 2)};
       const auto out = outputs_of<T>(layer, d, saved(y_at), work);
-      const auto in = inputs_of<T>(is_read(layer, d, s, 0) ? saved(0) : nullptr, [&](std::size_t i) {
-        return is_read(layer, d, s, base + i) ? s.elements(base + i) : nullptr;
-      });
+      const auto read = read_inputs(layer, s, base);
+      const auto in = inputs_of<T>(x, [&read](std::size_t i) { return read[i]; });
       const kernels::RecurrentCotangents<T> of_outputs{
           dy.defined() ? dy.raw<T>() + static_cast<std::int64_t>(d) * layer.sizes.output() : nullptr, out.y_row,
           data<T>(dh_n), data<T>(dc_n)};
