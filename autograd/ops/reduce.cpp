@@ -188,7 +188,7 @@ Tensor norm(const Tensor& x, double p, const Shape& dims, bool keepdim) {
   dispatch_float("norm", x.dtype(), [&]<class T>() {
     const auto power = static_cast<T>(p), root = static_cast<T>(1 / p);
     if (p == 0) return sum_into<T, T>(y, way, [](T v) { return static_cast<T>(v != 0); });
-    if (n == 1) return sum_into<T, T>(y, way, [](T v) { return std::abs(v); });  // whose power may not be a number
+    if (way.extent.n == 1) return sum_into<T, T>(y, way, [](T v) { return std::abs(v); });  // its power may overflow
     if (p == 2) {
       sum_into<T, T>(y, way, [](T v) { return v * v; });
       return kernels::map_into<T, T>(y, y, [](T v) { return std::sqrt(v); });
