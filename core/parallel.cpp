@@ -13,7 +13,6 @@
 #include <memory>
 #include <mutex>
 #include <set>
-#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -215,20 +214,23 @@ int get_num_threads() noexcept {
 }
 
 namespace detail {
-int cores(const char* cpus) noexcept try {
+int cores(const char* cpus) noexcept {
+  const int processors = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   cpu_set_t mine;
-  if (sched_getaffinity(0, sizeof(mine), &mine) != 0) throw std::runtime_error("more processors than a cpu_set_t has");
-  std::set<std::string> cores;  // the threads of a core tell the same siblings
-  for (std::size_t cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (!CPU_ISSET(cpu, &mine)) continue;
-    const std::string name = std::to_string(cpu);
-    std::string siblings;
-    std::getline(std::ifstream(cpus + ("/cpu" + name) + "/topology/thread_siblings_list"), siblings);
-    cores.insert(siblings.empty() ? name : siblings);
+  if (sched_getaffinity(0, sizeof(mine), &mine) != 0) return processors;  // more than it has room for
+  try {
+    std::set<std::string> cores;  // the threads of a core tell the same siblings
+    for (std::size_t cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+      if (!CPU_ISSET(cpu, &mine)) continue;
+      const std::string name = std::to_string(cpu);
+      std::string siblings;
+      std::getline(std::ifstream(cpus + ("/cpu" + name) + "/topology/thread_siblings_list"), siblings);
+      cores.insert(siblings.empty() ? name : siblings);
+    }
+    return static_cast<int>(cores.size());
+  } catch (const std::exception&) {  // no memory
+    return processors;
   }
-  return static_cast<int>(cores.size());
-} catch (const std::exception&) {
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
 void fix_round_trip(std::int64_t nanoseconds) noexcept { the_round_trip.store(nanoseconds); }

@@ -26,6 +26,13 @@ constexpr std::int64_t kRows = HWY_TARGET == HWY_SCALAR ? 1 : HWY_TARGET <= HWY_
 // few that they are still near.
 constexpr std::int64_t kRowsAtOnce = 16 * kRows;
 
+/// In how many vectors so many numbers lie.
+template <class T>
+constexpr std::int64_t vectors_of(std::int64_t numbers) {
+  constexpr std::int64_t kLanes = hn::MaxLanes(Full<T>());
+  return (numbers + kLanes - 1) / kLanes;
+}
+
 /// A, read where it lies: element (m, k) at data[m · row + k · step]. With more than one segment, k runs through
 /// `length` elements of each: segment s begins at data[s · next], and K = segments · length.
 template <class T>

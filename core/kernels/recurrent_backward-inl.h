@@ -84,8 +84,8 @@ class Backward {
   void pack(detail::Storage* home, PanelKey::Weight weight, const Rows& row, std::int64_t depth, std::int64_t columns,
             Panels<T>& to) const {
     const PanelKey key{PanelKey::Backward, weight, kind, kLanes, columns};
-    to.take(home, key, vectors(columns) * kLanes * depth, [&](T* panels) {
-      const std::int64_t count = (vectors(columns) + kPanel - 1) / kPanel, parts = plan_.all_parts;
+    to.take(home, key, vectors_of<T>(columns) * kLanes * depth, [&](T* panels) {
+      const std::int64_t count = (vectors_of<T>(columns) + kPanel - 1) / kPanel, parts = plan_.all_parts;
       parallel(parts, [&](std::int64_t i) {
         for (std::int64_t p = cut(count, i, parts); p < cut(count, i + 1, parts); ++p)
           pack_rows(D(), row, 0, depth, p * kPanel * kLanes, columns, width(columns, p),
@@ -93,9 +93,8 @@ class Backward {
       });
     });
   }
-  std::int64_t vectors(std::int64_t columns) const { return (columns + kLanes - 1) / kLanes; }
   std::int64_t width(std::int64_t columns, std::int64_t p) const {
-    return std::min(kPanel, vectors(columns) - p * kPanel);
+    return std::min(kPanel, vectors_of<T>(columns) - p * kPanel);
   }
 
   // -- The recurrence
@@ -107,8 +106,8 @@ class Backward {
 
   void recur(std::int64_t k0, std::int64_t k1) const {
     auto own_of = [this](std::int64_t n) { return Own{dh_.of(n), dc_.of(n), unprojected_.of(n)}; };
-    const std::int64_t parts = plan_.parts, panels = (vectors(s_.output()) + kPanel - 1) / kPanel,
-                       units = vectors(s_.hidden), unit_panels = (units + kPanel - 1) / kPanel;
+    const std::int64_t parts = plan_.parts, panels = (vectors_of<T>(s_.output()) + kPanel - 1) / kPanel,
+                       units = vectors_of<T>(s_.hidden), unit_panels = (units + kPanel - 1) / kPanel;
     if (parts == 1 || plan_.by_rows) {
       parallel(parts, [&](std::int64_t i) {
         const std::int64_t n0 = steps_.share(k0, k1, i, parts), n1 = steps_.share(k0, k1, i + 1, parts);
@@ -254,7 +253,7 @@ class Backward {
 
   // dx = dG_x W_ih in those steps
   void input(std::int64_t k0, std::int64_t k1) const {
-    const std::int64_t panels = (vectors(s_.input) + kPanel - 1) / kPanel;
+    const std::int64_t panels = (vectors_of<T>(s_.input) + kPanel - 1) / kPanel;
     parallel(plan_.all_parts, [&](std::int64_t part) {
       for_row_runs(steps_, k0, k1, part, plan_.all_parts, kRowsAtOnce, [&](const RowRuns& rows) {
         for (std::int64_t p = 0; p < panels; ++p)

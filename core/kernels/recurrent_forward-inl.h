@@ -386,9 +386,9 @@ class Forward {
   const ThreadPlan plan_;
   const std::int64_t slab_ = pad<T>(s_.hidden), gate_row_ = unroll::kernels::gate_row<T>(s_);
   const std::int64_t h_row_ = padded_row<T>(s_.output());
-  const std::int64_t unit_vectors_ = (s_.hidden + kLanes - 1) / kLanes;
+  const std::int64_t unit_vectors_ = vectors_of<T>(s_.hidden);
   const std::int64_t unit_groups_ = (unit_vectors_ + kUnits - 1) / kUnits;
-  const std::int64_t out_vectors_ = (s_.output() + kLanes - 1) / kLanes;
+  const std::int64_t out_vectors_ = vectors_of<T>(s_.output());
   const std::int64_t out_panels_ = (out_vectors_ + kPanel - 1) / kPanel;
   Panels<T> ih_, hh_, hr_;
   Scratch<T> bias_;

@@ -75,7 +75,7 @@ class PackedRows {
  public:
   static constexpr std::int64_t kLanes = hn::MaxLanes(D());
 
-  explicit PackedRows(std::int64_t columns) : columns_(columns), vectors_((columns + kLanes - 1) / kLanes) {}
+  explicit PackedRows(std::int64_t columns) : columns_(columns), vectors_(vectors_of<T>(columns)) {}
 
   void make(std::int64_t rows) {
     rows_ = rows;
@@ -230,7 +230,7 @@ class LayerGradients {
       if (to_.hh != nullptr) h_.make(r1 - r0);
       if (to_.hr != nullptr) unprojected_.make(r1 - r0);
       parallel(parts_, [&](std::int64_t part) { pack(part, r0, r1); });
-      parallel(parts_, [&](std::int64_t part) { sum(part, r0, r1, add || i > 0); });
+      parallel(parts_, [&](std::int64_t part) { sum_part(part, r0, r1, add || i > 0); });
     }
   }
 
@@ -250,12 +250,12 @@ class LayerGradients {
     if (to_.hr != nullptr) take(unprojected_, kept_rows(out_.unprojected, slab_));
   }
 
-  void sum(std::int64_t part, std::int64_t r0, std::int64_t r1, bool add) const {
+  void sum_part(std::int64_t part, std::int64_t r0, std::int64_t r1, bool add) const {
     auto begin = [this](std::int64_t elements, std::int64_t i) {
-      return std::min(elements, cut(vectors(elements), i, parts_) * kLanes);
+      return std::min(elements, cut(vectors_of<T>(elements), i, parts_) * kLanes);
     };
     PackedColumns<T> columns;
-    const bool pack = vectors(s_.input) + vectors(s_.output()) > 3 * kPanel;
+    const bool pack = vectors_of<T>(s_.input) + vectors_of<T>(s_.output()) > 3 * kPanel;
     Scratch<T> copy;
     const std::int64_t u0 = begin(s_.hidden, part), u1 = begin(s_.hidden, part + 1);
     if (u0 < u1 && (to_.ih || to_.hh || to_.bias_ih || to_.bias_hh)) {
@@ -335,8 +335,6 @@ class LayerGradients {
     }
     return {copy.data(), row, slab};
   }
-
-  std::int64_t vectors(std::int64_t columns) const { return (columns + kLanes - 1) / kLanes; }
 
   const RecurrentSizes& s_;
   const RecurrentSteps& steps_;
