@@ -48,14 +48,13 @@ void read(const Metadata& metadata, const std::string& name, T& value) {
     throw std::runtime_error(fmt::format("the checkpoint's {} is '{}', expected a number", name, text));
 }
 
-// FNV-1a, 64 bits.
+}  // namespace
+
 std::string digest(std::string_view text) {
   std::uint64_t hash = 0xcbf29ce484222325;
   for (char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
   return fmt::format("{:016x}", hash);
 }
-
-}  // namespace
 
 const std::string& entry(const Metadata& metadata, const std::string& name) {
   const auto found = metadata.find(name);
@@ -88,11 +87,11 @@ Described described(const Metadata& metadata) {
   return {model, Vocabulary(symbols)};
 }
 
-Metadata describe(const TrainOptions& run, const Vocabulary& vocabulary, std::string_view text) {
+Metadata describe(const TrainOptions& run, const Vocabulary& vocabulary, const std::string& text_digest) {
   Metadata metadata = describe(run.model, vocabulary);
   each_of_run(run, [&](const char* name, const auto& value) { metadata[name] = fmt::format("{}", value); });
   metadata["text"] = run.text.empty() ? "" : std::filesystem::absolute(run.text).string();
-  metadata["text-digest"] = digest(text);
+  metadata["text-digest"] = text_digest;
   return metadata;
 }
 
@@ -106,11 +105,6 @@ TrainOptions as_begun(TrainOptions again, const Metadata& metadata) {
   });
   if (!again.given.contains("text")) again.text = entry(metadata, "text");
   return again;
-}
-
-void check_text(std::string_view text, const Metadata& metadata) {
-  if (digest(text) != entry(metadata, "text-digest"))
-    throw std::runtime_error("the text is not that of the run that is to be resumed");
 }
 
 }  // namespace char_lm

@@ -18,13 +18,13 @@ struct Described {
 };
 Described described(const unroll::io::Metadata& metadata);
 
+/// FNV-1a, 64 bits.
+std::string digest(std::string_view text);
 /// The same of a whole run. Its text is told by place and digest.
-unroll::io::Metadata describe(const TrainOptions& run, const Vocabulary& vocabulary, std::string_view text);
+unroll::io::Metadata describe(const TrainOptions& run, const Vocabulary& vocabulary, const std::string& text_digest);
 /// The options of the run that `metadata` describes, so that `again` needs to name only where it is. Raises
 /// std::runtime_error where it asks for others.
 TrainOptions as_begun(TrainOptions again, const unroll::io::Metadata& metadata);
-/// Raises std::runtime_error unless it is the text of that run.
-void check_text(std::string_view text, const unroll::io::Metadata& metadata);
 
 /// Raises std::runtime_error where there is none: not a checkpoint of ours.
 const std::string& entry(const unroll::io::Metadata& metadata, const std::string& name);

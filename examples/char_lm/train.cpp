@@ -149,7 +149,7 @@ class Run {
   }
 
   io::Checkpoint checkpoint() {
-    io::Metadata metadata = describe(o_, vocabulary_, text_);
+    io::Metadata metadata = describe(o_, vocabulary_, text_digest_);
     metadata["position"] = std::to_string(position_);
     metadata["best_bits"] = fmt::format("{}", best_bits_);
     metadata["mean_bits"] = fmt::format("{}", mean_bits_);
@@ -167,7 +167,8 @@ class Run {
 
   void resume() {
     const fs::path last = o_.out / "last.safetensors";
-    check_text(text_, io::load_checkpoint(last, {}).metadata);
+    if (entry(io::load_checkpoint(last, {}).metadata, "text-digest") != text_digest_)
+      throw std::runtime_error("the text is not that of the run that is to be resumed");
     scheduler_.emplace(*optimizer_, o_.steps);
     io::Checkpoint run = io::load_checkpoint(last, {.model = model_.get(),
                                                     .optimizer = &*optimizer_,
@@ -311,7 +312,7 @@ class Run {
   static constexpr const char* kFiles[] = {"best.safetensors", "last.safetensors", "log.jsonl", "curve.svg"};
 
   TrainOptions o_;
-  std::string text_;
+  std::string text_, text_digest_ = digest(text_);
   Split split_;
   Vocabulary vocabulary_;
   Streams streams_;
