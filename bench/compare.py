@@ -26,13 +26,15 @@ def parse():
     parser.add_argument("--rounds", type=int, help="how often each point goes round (3; quick: 1)")
     parser.add_argument("--rivals", metavar="FOLDER", default=str(HERE.parent / "build-rivals"), help="what setup.sh made")
     parser.add_argument("--train-step", metavar="FILE", help="our program (the newest build's)")
-    parser.add_argument("--out", metavar="FILE", help="(docs/benchmarks.md; build/benchmarks.md of some points only)")
+    parser.add_argument("--out", metavar="FILE", help="(docs/benchmarks.md; build-bench/benchmarks.md of some points only)")
     parser.add_argument("--raw", metavar="FILE", help="keep what was measured, as JSON")
     parser.add_argument("--read", metavar="FILE", help="write the tables of such a file, without measuring")
     args = parser.parse_args()
     if args.out is None:
         some = args.quick or args.points or args.only
-        args.out = str(HERE.parent / ("build" if some else "docs") / "benchmarks.md")
+        folder = HERE.parent / ("build-bench" if some else "docs")
+        folder.mkdir(exist_ok=True)
+        args.out = str(folder / "benchmarks.md")
     if not os.access(pathlib.Path(args.out).parent, os.W_OK):  # not after an hour
         parser.error(f"--out {args.out}: no folder to write to")
     return args

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Each installed header compiles by itself, with warnings that a project might have which takes them from our sources, and unroll.h names all but the internal ones (kernels, detail). check_headers.sh INCLUDE_DIR
+# Each installed header compiles by itself, and unroll.h names all but the internal ones (kernels, detail). check_headers.sh INCLUDE_DIR
+# The warnings are those of projects that add our sources to theirs, too.
 set -euo pipefail
 cd "$1"
 
