@@ -199,21 +199,20 @@ Tensor zeros(Shape shape, DType dtype) { return full(std::move(shape), 0, dtype)
 Tensor ones(Shape shape, DType dtype) { return full(std::move(shape), 1, dtype); }
 Tensor scalar(double value, DType dtype) { return full({}, value, dtype); }
 
-Tensor arange(double start, double end, double step, DType dtype) {
+Tensor detail::arange(double start, double end, double step, DType dtype) {
   check<ValueError>(step != 0 && std::isfinite(start) && std::isfinite(end),
                     "arange: expected finite bounds and a step other than 0, got {}, {}, {}", start, end, step);
   double count = std::ceil((end - start) / step);
   check<ValueError>(count >= 0, "arange: a step of {} does not lead from {} to {}", step, start, end);
   check<ShapeError>(count < 0x1p62, "arange: {} elements are too many", count);
   Tensor x = empty({static_cast<std::int64_t>(count)}, dtype);
+  if (dtype == DType::Int64) start = std::trunc(start), step = std::trunc(step);
   dispatch_number("arange", dtype, [&]<class T>() {
     T* p = x.raw<T>();
     for (std::int64_t i = 0; i < x.numel(); ++i) p[i] = static_cast<T>(start + static_cast<double>(i) * step);
   });
   return x;
 }
-
-Tensor arange(std::int64_t end, DType dtype) { return arange(0, static_cast<double>(end), 1, dtype); }
 
 Tensor eye(std::int64_t n, DType dtype) {
   Tensor x = zeros({n, n}, dtype);

@@ -273,6 +273,15 @@ using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 
 // -- Factories
 
+template <class T>
+concept Number = std::integral<T> || std::floating_point<T>;
+
+namespace detail {
+template <Number... T>
+constexpr DType dtype_of_range = (std::floating_point<T> || ...) ? DType::Float32 : DType::Int64;
+Tensor arange(double start, double end, double step, DType dtype);
+}  // namespace detail
+
 /// Elements of undefined value.
 Tensor empty(Shape shape, DType dtype = DType::Float32);
 Tensor zeros(Shape shape, DType dtype = DType::Float32);
@@ -280,9 +289,16 @@ Tensor ones(Shape shape, DType dtype = DType::Float32);
 Tensor full(Shape shape, double value, DType dtype = DType::Float32);
 /// One element of rank 0.
 Tensor scalar(double value, DType dtype = DType::Float32);
-/// start, start + step, … below `end`: ceil((end − start) / step) elements.
-Tensor arange(double start, double end, double step = 1, DType dtype = DType::Int64);
-Tensor arange(std::int64_t end, DType dtype = DType::Int64);
+/// start, start + step, … below `end`: ceil((end − start) / step) elements. Of Int64 if all numbers given are integers,
+/// else of Float32, unless a dtype is given. In Int64 start and step lose their fractions, but the count is the same.
+template <Number Start, Number End, Number Step = int>
+Tensor arange(Start start, End end, Step step = 1, DType dtype = detail::dtype_of_range<Start, End, Step>) {
+  return detail::arange(static_cast<double>(start), static_cast<double>(end), static_cast<double>(step), dtype);
+}
+template <Number End>
+Tensor arange(End end, DType dtype = detail::dtype_of_range<End>) {
+  return detail::arange(0, static_cast<double>(end), 1, dtype);
+}
 /// The n × n identity.
 Tensor eye(std::int64_t n, DType dtype = DType::Float32);
 inline Tensor empty_like(const Tensor& like) { return detail::new_like(like.body(), like.dtype()); }

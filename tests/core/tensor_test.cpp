@@ -109,6 +109,13 @@ TEST_CASE("factories: arange") {
   CHECK(arange(5, 1, -2).to_vector<std::int64_t>() == Ints{5, 3});
   CHECK(arange(0, 1, .25, DType::Float64).to_vector<double>() == Doubles{0, .25, .5, .75});
   CHECK(arange(1, 1).numel() == 0);
+  // The dtype is that of the numbers, as torch's.
+  CHECK(arange(0, 1, .25).to_vector<float>() == Floats{0, .25, .5, .75});
+  CHECK(arange(.5, 3).to_vector<float>() == Floats{.5, 1.5, 2.5});
+  CHECK(arange(2.5).to_vector<float>() == Floats{0, 1, 2});
+  CHECK(arange(std::size_t{2}).to_vector<std::int64_t>() == Ints{0, 1});
+  CHECK(arange(2.7, 9.9, 2.2, DType::Int64).to_vector<std::int64_t>() == Ints{2, 4, 6, 8});
+  CHECK(arange(0, -3, -.5, DType::Int64).to_vector<std::int64_t>() == Ints(6, 0));
   double nan = std::numeric_limits<double>::quiet_NaN(), inf = std::numeric_limits<double>::infinity();
   CHECK_THROWS_WITH_AS(arange(0, 5, 0), doctest::Contains("arange: expected finite bounds and a step other than 0"),
                        ValueError);
