@@ -2,7 +2,6 @@
 #include <unroll/autograd/detail/sole_owner.h>
 #include <unroll/autograd/grad_mode.h>
 #include <unroll/autograd/node.h>
-#include <unroll/core/view.h>
 
 #include <algorithm>
 
@@ -65,11 +64,11 @@ void Saved::unpack(const detail::SavedTensor& saved, Tensor& x) const {
                         static_cast<std::uint32_t>(saved.place));
 }
 
-Tensor Saved::take_defined_sum(Tensor& sum, const detail::Elements& like) {
+Tensor Saved::take_defined_sum(Tensor& sum, const Shape& shape, DType dtype) {
   // AnomalyMode looks at what each node brings by itself.
   if (GradMode::enabled() || AnomalyMode::enabled() || !detail::sole_owner(sum)) return {};
   // The op's input was broadcast, or its dtype is another one by now (Module::to).
-  if (sum.shape() != like.shape || sum.dtype() != like.dtype) return {};
+  if (sum.shape() != shape || sum.dtype() != dtype) return {};
   return std::move(sum);
 }
 

@@ -116,17 +116,18 @@ class Saved {
       fail_stale(saved);
     return saved.elements.get();
   }
-  /// The same for who reads its geometry alone: its elements may have been written since.
+  /// The same for who reads its geometry alone: its elements may have been written since, or converted to another
+  /// dtype.
   const detail::Elements* layout(std::size_t i) const noexcept { return saved_[i].elements.get(); }
   const Shape& shape(std::size_t i) const noexcept { return layout(i)->shape; }
   std::size_t size() const noexcept { return saved_.size(); }
   bool needs(std::size_t input) const { return flow_.sums[input] != nullptr; }
-  /// What others have brought of a needed gradient up to now, if its shape and dtype are like that and it may be
-  /// overwritten: who takes it adds to it and returns the sum. Undefined where there is nothing yet, or somebody else
-  /// sees it. Spares a weight that is read at every step a new tensor a step.
-  Tensor take_sum(std::size_t input, const detail::Elements& like) const {
+  /// What others have brought of a needed gradient up to now, if it has that shape and dtype and may be overwritten:
+  /// who takes it adds to it and returns the sum. Undefined where there is nothing yet, or somebody else sees it.
+  /// Spares a weight that is read at every step a new tensor a step.
+  Tensor take_sum(std::size_t input, const Shape& shape, DType dtype) const {
     Tensor& sum = *flow_.sums[input];
-    return sum.defined() ? take_defined_sum(sum, like) : Tensor();
+    return sum.defined() ? take_defined_sum(sum, shape, dtype) : Tensor();
   }
   /// For the gradient functions of record(): the gradient g that came in, if it may be overwritten and returned as that
   /// of `input`, since nobody else sees it and the functions of the inputs before, which run later, need not read it.
@@ -143,7 +144,7 @@ class Saved {
  private:
   [[noreturn, gnu::cold]] void fail_stale(const detail::SavedTensor& saved) const;
   void unpack(const detail::SavedTensor& saved, Tensor& x) const;
-  static Tensor take_defined_sum(Tensor& sum, const detail::Elements& like);
+  static Tensor take_defined_sum(Tensor& sum, const Shape& shape, DType dtype);
 
   Node& node_;
   std::span<const detail::SavedTensor> saved_;
@@ -243,9 +244,6 @@ inline std::uint64_t sequence_of(const GradSlot* slot) { return slot && slot->gr
   if (b.is_view && !b.base && !std::exchange(b.is_pinned, true))
     b.storage->pins.fetch_add(1, std::memory_order_relaxed);
 }
-
-/// Drops x's gradient, or sets it to zero: in place, or by a new one where that cannot be.
-void zero_grad(const Tensor& x, bool set_to_none);
 }  // namespace detail
 
 }  // namespace unroll

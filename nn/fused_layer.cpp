@@ -1,5 +1,4 @@
 #include <unroll/autograd/fused.h>
-#include <unroll/autograd/ops/shape.h>
 #include <unroll/core/kernels/copy.h>
 #include <unroll/core/kernels/recurrent_plan.h>
 #include <unroll/core/kernels/recurrent_segments.h>
@@ -28,6 +27,7 @@ struct Layer {
   std::size_t directions;
   bool single;
   Memory memory;
+  DType dtype;              // of all tensors, then; a module may have been converted since
   std::int64_t groups = 1;  // of sequences in the workspace
 
   bool has_cells() const { return sizes.kind == RecurrentKind::LSTM; }
@@ -55,7 +55,8 @@ Layer describe(FusedKind kind, Memory memory, const StepLayout& layout, const Te
               {},
               directions.size(),
               layout.single,
-              memory};
+              memory,
+              x.dtype()};
   layer.sizes.hidden = w.hh.size(0) / layer.sizes.gates();
   if (layout.single) layer.steps = 1;
   if (layout.packed) {
@@ -67,9 +68,10 @@ Layer describe(FusedKind kind, Memory memory, const StepLayout& layout, const Te
 }
 
 // Kernels read memory by these types and shapes; weights may come from a cell of the user's that prepares them.
-void check_weights(const char* op, const Layer& layer, DType dtype, const FusedDirection& d) {
+void check_weights(const char* op, const Layer& layer, const FusedDirection& d) {
   const kernels::RecurrentSizes& s = layer.sizes;
-  auto expect = [op, dtype](const char* name, const Tensor& x, std::initializer_list<std::int64_t> sizes) {
+  auto expect = [op, dtype = layer.dtype](const char* name, const Tensor& x,
+                                          std::initializer_list<std::int64_t> sizes) {
     if (!x.defined()) return;
     if (x.dtype() != dtype) [[unlikely]]
       unroll::detail::fail<DTypeError>("{}: {} is {}, the input {}", op, name, x.dtype(), dtype);
@@ -153,18 +155,15 @@ kernels::RecurrentCheckpoints<T> checkpoints_of(const Layer& layer, const Work<T
   return {work[0], work[1]};
 }
 
-// Of undefined value, like what was saved.
-Tensor like(const Elements* x) { return unroll::detail::new_like(*x, x->dtype); }
-
 // Makes room for the gradients of a direction's weights, of which the first is input number `first`. Those of a cell in
 // a loop have most of their steps already, which the kernels then add to: returns whether they do.
-bool prepare_weights(const Saved& s, std::span<Tensor> dw, std::size_t first) {
+bool prepare_weights(const Saved& s, DType dtype, std::span<Tensor> dw, std::size_t first) {
   bool add = false;
   for (std::size_t i = 0; i < dw.size(); ++i)
-    if (s.needs(first + i)) add |= (dw[i] = s.take_sum(first + i, *s.layout(first + i))).defined();
+    if (s.needs(first + i)) add |= (dw[i] = s.take_sum(first + i, s.shape(first + i), dtype)).defined();
   for (std::size_t i = 0; i < dw.size(); ++i) {
     if (!s.needs(first + i) || dw[i].defined()) continue;
-    dw[i] = like(s.layout(first + i));
+    dw[i] = unroll::detail::new_like(*s.layout(first + i), dtype);
     if (add) dw[i].zero_();
   }
   return add;
@@ -193,12 +192,12 @@ void backward(const Layer& layer, Gradients g, const Saved& s, std::span<Tensor>
   const std::size_t first_work = 1 + kInputs * layer.directions, y_at = first_work + kWorkspaces * layer.directions;
   bool add_x = false;
   if (s.needs(0)) {
-    dx[0] = s.take_sum(0, *s.layout(0));
+    dx[0] = s.take_sum(0, s.shape(0), layer.dtype);
     add_x = dx[0].defined();
-    if (!add_x) dx[0] = like(s.layout(0));
+    if (!add_x) dx[0] = unroll::detail::new_like(*s.layout(0), layer.dtype);
   }
   const Tensor dy = contiguous(g[0]);
-  dispatch_float("backward", s.layout(0)->dtype, [&]<class T>() {
+  dispatch_float("backward", layer.dtype, [&]<class T>() {
     auto saved = [&s](std::size_t i) { return data<T>(s.elements(i)); };
     const T* const x = data<T>(read_x(layer, s));
     for (std::size_t d = 0; d < layer.directions; ++d) {
@@ -218,8 +217,8 @@ void backward(const Layer& layer, Gradients g, const Saved& s, std::span<Tensor>
           dy.defined() ? dy.raw<T>() + static_cast<std::int64_t>(d) * layer.sizes.output() : nullptr, out.y_row,
           data<T>(dh_n), data<T>(dc_n)};
       for (std::size_t i = base; i < base + kIh; ++i)
-        if (s.needs(i)) dx[i] = like(s.layout(i));
-      const bool add = prepare_weights(s, dx.subspan(base + kIh, kInputs - kIh), base + kIh);
+        if (s.needs(i)) dx[i] = unroll::detail::new_like(*s.layout(i), layer.dtype);
+      const bool add = prepare_weights(s, layer.dtype, dx.subspan(base + kIh, kInputs - kIh), base + kIh);
       auto to = [&](std::size_t i) { return data<T>(dx[base + i]); };
       const kernels::RecurrentGradients<T> of_inputs{data<T>(dx[0]), add_x || d == 1, to(kH),      to(kC),  to(kIh),
                                                      to(kHh),        to(kBiasIh),     to(kBiasHh), to(kHr), add};
@@ -254,7 +253,7 @@ FusedResult fused_layer(const char* op, FusedKind kind, Memory memory, const Ste
   std::size_t count = 1;
   Layer layer = describe(kind, memory, layout, inputs[0], directions);
   for (FusedDirection& d : directions) {
-    check_weights(op, layer, x.dtype(), d);
+    check_weights(op, layer, d);
     RNNWeights& w = d.weights;
     for (Tensor* p : {&d.h, &d.c, &w.ih, &w.hh, &w.bias_ih, &w.bias_hh, &w.hr})
       inputs[count++] = contiguous(std::move(*p));

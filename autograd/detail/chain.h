@@ -26,7 +26,7 @@ Tensor chain(const Tensor& g, const Saved& s, std::size_t saved, std::size_t inp
                         [=](std::int64_t first, std::int64_t n) { row(to + first, from + first, at + first, n); });
       return dx;
     };
-    if (Tensor sum = s.take_sum(input, dy); sum.defined())
+    if (Tensor sum = s.take_sum(input, dy.shape, dy.dtype); sum.defined())
       return into(std::move(sum), [product](T* __restrict y, const T* a, const T* v, std::int64_t n) {
         for (std::int64_t i = 0; i < n; ++i) y[i] += product(a[i], v[i]);
       });

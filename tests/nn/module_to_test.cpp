@@ -5,7 +5,12 @@
 #include <unroll/autograd/ops/compare.h>
 #include <unroll/autograd/ops/reduce.h>
 #include <unroll/autograd/ops/shape.h>
-#include <unroll/nn/module.h>
+#include <unroll/core/random.h>
+#include <unroll/nn/gru.h>
+#include <unroll/nn/lstm.h>
+#include <unroll/nn/rnn_cell.h>
+
+#include <memory>
 
 using namespace unroll;
 
@@ -51,6 +56,42 @@ TEST_CASE("module to: memory is free to be written once the view with a history 
   Buffer module(OwnView::apply(h));
   module.to(DType::Float64);
   CHECK_NOTHROW(h.mul_(2));
+}
+
+TEST_CASE("module to: a step of a cell or layer that was taken before has its gradients all the same") {
+  auto of_step = [](auto make, DType then, DType now) {
+    manual_seed(4);
+    auto module = make(then);
+    const Tensor x = rand({1, 8, 16}, then);
+    Tensor y;
+    if constexpr (requires { module->num_layers; })
+      y = (*module)(x).output;
+    else
+      y = nn::output_of((*module)(select(x, 0, 0)));
+    module->to(now);
+    sum(y).backward();
+    std::vector<std::vector<double>> gradients;
+    for (const Tensor& p : module->parameters()) {
+      CHECK(p.grad().dtype() == now);
+      gradients.push_back(p.grad().to(DType::Float64).template to_vector<double>());
+    }
+    return gradients;
+  };
+  auto check = [&](auto make) {
+    for (DType then : {DType::Float32, DType::Float64}) {
+      const DType other = then == DType::Float32 ? DType::Float64 : DType::Float32;
+      const auto stayed = of_step(make, then, then), converted = of_step(make, then, other);
+      REQUIRE(stayed.size() == converted.size());
+      for (std::size_t i = 0; i < stayed.size(); ++i)
+        for (std::size_t e = 0; e < stayed[i].size(); ++e)
+          CHECK(converted[i][e] == doctest::Approx(stayed[i][e]).epsilon(1e-6));
+    }
+  };
+  check([](DType dtype) { return std::make_unique<nn::RNNCell>(16, 64, nn::RNNCellOptions{.dtype = dtype}); });
+  check([](DType dtype) { return std::make_unique<nn::LSTMCell>(16, 64, nn::LSTMCellOptions{.dtype = dtype}); });
+  check([](DType dtype) { return std::make_unique<nn::GRUCell>(16, 64, nn::GRUCellOptions{.dtype = dtype}); });
+  check([](DType dtype) { return std::make_unique<nn::LSTM>(16, 64, nn::LSTMOptions{.dtype = dtype}); });
+  check([](DType dtype) { return std::make_unique<nn::GRU>(16, 64, nn::GRUOptions{.dtype = dtype}); });
 }
 
 TEST_CASE("module: the name of a template's type has all its arguments") {
