@@ -7,6 +7,7 @@
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/reduce.h>
 #include <unroll/autograd/ops/shape.h>
+#include <unroll/core/detail/process.h>
 #include <unroll/core/kernels/copy.h>
 #include <unroll/core/kernels/elementwise.h>
 
@@ -247,11 +248,13 @@ void check_outputs(const char* op, TensorList outputs, TensorList gradients) {
   }
 }
 
+std::mutex committing;
+
 // Adds the pass's results to .grad: all that can fail first, then all or none. One thread at a time, for passes of
-// several threads may end in the same leaves.
+// several threads may end in the same leaves. What a grad was before goes with the pass, not under the lock.
 void commit(Pass& pass, bool create_graph) {
-  static std::mutex mutex;
-  std::lock_guard lock(mutex);
+  detail::free_in_children<committing>();
+  std::lock_guard lock(committing);
   const auto slots = pass.wanted();
   const auto grads = pass.results();
   for (std::size_t i = 0; i < slots.size(); ++i) {
@@ -272,7 +275,7 @@ void commit(Pass& pass, bool create_graph) {
     Tensor& sum = slots[i]->grad;
     if (!grads[i].defined()) continue;
     if (create_graph || !sum.defined()) {
-      sum = std::move(grads[i]);
+      std::swap(sum, grads[i]);
     } else {
       add_in_place(sum, grads[i]);
       kernels::wrote(sum, "backward");

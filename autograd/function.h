@@ -181,7 +181,7 @@ class Function {
   static auto apply(const Args&... args) {
     using Context = typename detail::ContextOf<F>::type;
     static_assert(std::copy_constructible<Context>, "each backward is given a copy of the context");
-    static const std::string name = detail::class_name(typeid(F));
+    static const std::string& name = *new std::string(detail::class_name(typeid(F)));  // nodes of any lifetime say it
     constexpr bool once = detail::once_differentiable<F>;
 
     Context context{};

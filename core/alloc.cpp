@@ -1,4 +1,5 @@
 #include <unroll/core/alloc.h>
+#include <unroll/core/detail/process.h>
 #include <unroll/core/error.h>
 
 #include <sys/mman.h>
@@ -35,9 +36,9 @@ constexpr std::size_t kHugePage = std::size_t{2} << 20;
 constexpr std::size_t kSmall = kCacheLimit > 0 ? 1024 : 0;
 constexpr std::size_t kLeastChunk = std::size_t{64} << 10, kLargestChunk = kHugePage;
 
-// Size classes: every cache line up to 1024 bytes, so that their number is a shift, and from there four steps an
-// octave, so that at most a fifth of a block is waste.
-constexpr std::size_t kLineClasses = 1024 / kAlignment, kClasses = kLineClasses + 4 * 37;
+// Size classes: every cache line up to 1024 bytes, so that their number is a shift, and from there eight steps an
+// octave, so that at most a ninth of a block is waste.
+constexpr std::size_t kLineClasses = 1024 / kAlignment, kSteps = 8, kClasses = kLineClasses + kSteps * 37;
 
 struct SizeClass {
   std::size_t index, bytes;
@@ -52,18 +53,18 @@ constexpr SizeClass line_class(std::size_t bytes) noexcept {
 constexpr SizeClass size_class(std::size_t bytes) noexcept {
   if (bytes <= 1024) return line_class(std::max<std::size_t>(bytes, 1));
   std::size_t octave = static_cast<std::size_t>(std::bit_width(bytes - 1)) - 1;  // 2^octave < bytes <= 2^(octave+1)
-  std::size_t step = std::size_t{1} << (octave - 2);
-  std::size_t quarter = (bytes - 1 - (std::size_t{1} << octave)) / step;  // 0 … 3
-  return {kLineClasses + 4 * (octave - 10) + quarter, (std::size_t{1} << octave) + (quarter + 1) * step};
+  std::size_t step = (std::size_t{1} << octave) / kSteps;
+  std::size_t steps = (bytes - 1 - (std::size_t{1} << octave)) / step;  // 0 … 7
+  return {kLineClasses + kSteps * (octave - 10) + steps, (std::size_t{1} << octave) + (steps + 1) * step};
 }
 
 constexpr std::size_t bytes_of_class(std::size_t index) noexcept {
   if (index < kLineClasses) return (index + 1) * kAlignment;
   const std::size_t after = index - kLineClasses;
-  return (5 + after % 4) << (after / 4 + 8);  // 2^octave + (quarter + 1) steps
+  return (kSteps + 1 + after % kSteps) * ((std::size_t{1024} << after / kSteps) / kSteps);
 }
 static_assert(bytes_of_class(size_class(64).index) == 64 && bytes_of_class(size_class(257).index) == 320);
-static_assert(bytes_of_class(size_class(1025).index) == 1280 && bytes_of_class(size_class(1793).index) == 2048);
+static_assert(bytes_of_class(size_class(1025).index) == 1152 && bytes_of_class(size_class(1921).index) == 2048);
 
 constexpr std::size_t kSmallClasses = kSmall > 0 ? size_class(kSmall).index + 1 : 0;
 static_assert(kSmall <= 1024);
@@ -121,7 +122,7 @@ struct Cache {
 // All threads' caches, so that counters() can sum them; what a thread leaves behind when it ends goes to `past`,
 // `batches` and `rests`.
 struct Registry {
-  std::mutex mutex;
+  inline static std::mutex mutex;
   Cache* first = nullptr;
   Tallies past;                                         // of threads that have ended, and of blocks that no thread owns
   std::array<std::atomic<Batch*>, kClasses> batches{};  // written under the mutex
@@ -131,8 +132,15 @@ struct Registry {
   }* rests = nullptr;
 };
 
+// Never destroyed, since tensors of static duration may be freed after it; no memory is asked for it, since nobody here
+// could say that there is none.
 Registry& registry() noexcept {
-  static Registry* the_registry = new Registry;  // never destroyed: tensors of static duration outlive it otherwise
+  alignas(Registry) static std::byte place[sizeof(Registry)];
+  static Registry* const the_registry = [] {
+    auto* made = new (place) Registry;
+    detail::free_in_children<Registry::mutex>();
+    return made;
+  }();
   return *the_registry;
 }
 
@@ -239,7 +247,11 @@ std::atomic<std::size_t> quick_limit{kSmall};
 void* ask_system(Cache* mine, std::size_t alignment, std::size_t bytes, std::size_t asked) {
   const bool huge = bytes >= kHugePage;
   void* block = nullptr;  // not by aligned_alloc, which may refuse sizes that are no multiple of the alignment
-  if (posix_memalign(&block, huge ? kHugePage : alignment, bytes) != 0) throw OutOfMemory(asked);
+  const auto ask = [&] { return posix_memalign(&block, huge ? kHugePage : alignment, bytes) == 0; };
+  if (!ask()) {
+    if (mine) release_lists(*mine);  // what lies ready for other sizes
+    if (!ask()) throw OutOfMemory(asked);
+  }
 #ifdef MADV_HUGEPAGE
   if (huge) madvise(block, bytes, MADV_HUGEPAGE);  // it may refuse
 #endif

@@ -1,3 +1,5 @@
+#include <pthread.h>
+#include <unroll/core/detail/process.h>
 #include <unroll/core/error.h>
 #include <unroll/core/kernels/random.h>
 
@@ -5,6 +7,7 @@
 #include <bit>
 #include <cstring>
 #include <memory>
+#include <new>
 
 namespace unroll {
 namespace {
@@ -101,9 +104,23 @@ void Generator::set_state(std::span<const std::byte> bytes) {
   if (state.y_is_valid) cached_normal_ = state.y;
 }
 
+// Not in thread_local memory, which 2.5 KB are not for; and not a thread_local pointer that owns it, since what draws
+// may be destroyed later than that: other thread_local and static objects. A key's destructor runs after all of them,
+// and not at all at the end of the main thread.
 Generator& default_generator() {
-  thread_local const auto generator = std::make_unique<Generator>();  // 2.5 KB, which are not for thread_local memory
-  return *generator;
+  thread_local constinit Generator* mine = nullptr;
+  if (mine != nullptr) [[likely]]
+    return *mine;
+  static const pthread_key_t owner = [] {
+    detail::stay_loaded();
+    pthread_key_t key{};
+    check<Error>(pthread_key_create(&key, [](void* p) { delete static_cast<Generator*>(p); }) == 0,
+                 "default_generator: the process has no room for another key of thread-specific data");
+    return key;
+  }();
+  auto made = std::make_unique<Generator>();
+  if (pthread_setspecific(owner, made.get()) != 0) throw std::bad_alloc();
+  return *(mine = made.release());
 }
 
 }  // namespace unroll

@@ -1,6 +1,9 @@
+#include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <unistd.h>
+#include <unroll/core/detail/process.h>
 #include <unroll/core/error.h>
 #include <unroll/core/kernels/float_mode.h>
 #include <unroll/core/parallel.h>
@@ -12,6 +15,7 @@
 #include <fstream>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <set>
 #include <string>
 #include <thread>
@@ -127,9 +131,12 @@ class Pool {
   }
 
   static Pool& instance() {
+    // Never destroyed, as threads wait on it until the process is gone; and made without a request for memory, which
+    // might be refused.
+    alignas(Pool) static std::byte place[sizeof(Pool)];
     static const bool once = [] {
-      instance_ = new Pool;  // never deleted: threads wait on it until the process is gone
-      pthread_atfork(nullptr, nullptr, [] { instance_ = new Pool; });  // a child has none of our threads
+      instance_ = new (place) Pool;
+      pthread_atfork(nullptr, nullptr, [] { instance_ = new (place) Pool; });  // a child has none of our threads
       return true;
     }();
     static_cast<void>(once);
@@ -178,6 +185,18 @@ class Pool {
   }
 
   void grow(std::size_t threads) noexcept {
+    if (workers_.size() >= threads) return;
+    if (workers_.empty()) detail::stay_loaded();
+    // Signals are for the program's own threads, but for those that a thread brings upon itself and a profiler's.
+    sigset_t others, before;
+    sigfillset(&others);
+    for (int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGPROF}) sigdelset(&others, own);
+    pthread_sigmask(SIG_BLOCK, &others, &before);
+    start(threads);
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+
+  void start(std::size_t threads) noexcept {
     while (workers_.size() < threads) try {
         workers_.reserve(workers_.size() + 1);
         auto worker = std::make_unique<Worker>();
@@ -214,6 +233,11 @@ int get_num_threads() noexcept {
 }
 
 namespace detail {
+void stay_loaded() noexcept {
+  static const char somewhere = 0;
+  if (Dl_info here; dladdr(&somewhere, &here) != 0) dlopen(here.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+}
+
 int cores(const char* cpus) noexcept {
   const int processors = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   cpu_set_t mine;
@@ -241,7 +265,6 @@ void run_parts(std::int64_t parts, Part part, const void* context) {
   if (threads <= 1 || !Pool::instance().run(job, threads)) job.work(0);
   if (job.error) std::rethrow_exception(job.error);
 }
-}  // namespace detail
 
 std::int64_t round_trip() noexcept {
   using namespace std::chrono;
@@ -267,5 +290,6 @@ const Caches& caches() noexcept {
   }();
   return sizes;
 }
+}  // namespace detail
 
 }  // namespace unroll

@@ -1,3 +1,4 @@
+#include <unroll/autograd/engine.h>
 #include <unroll/autograd/grad_mode.h>
 #include <unroll/autograd/node.h>
 #include <unroll/core/kernels/copy.h>
@@ -219,7 +220,10 @@ IncompatibleKeys Module::load_state_dict(const NamedTensors& state, bool strict)
     unroll::detail::before_write(to, "load_state_dict");
     if (from.shares_memory(to)) from = from.clone();
   }
-  for (const auto& [to, from] : copies) to.copy_(from);
+  for (const auto& [to, from] : copies) {
+    kernels::copy(to, from);
+    kernels::wrote(to, "load_state_dict");
+  }
   return keys;
 }
 

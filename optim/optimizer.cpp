@@ -1,4 +1,4 @@
-#include <unroll/autograd/node.h>
+#include <unroll/autograd/engine.h>
 #include <unroll/core/alloc.h>
 #include <unroll/core/kernels/copy.h>
 #include <unroll/optim/optimizer.h>
@@ -62,7 +62,8 @@ void Optimizer::add_param_group(const ParamGroup& group) {
   }
   ParamGroup complete{group.params, defaults_};
   for (const auto& [option, value] : group.options) {
-    check<ValueError>(defaults_.contains(option), "{}: no option '{}' among {}", name_, option, names_of(defaults_));
+    check<ValueError>(defaults_.contains(option) || option == "initial_lr", "{}: no option '{}' among {}", name_,
+                      option, names_of(defaults_));
     complete.options.insert_or_assign(option, value);
   }
   validate(complete);

@@ -2,6 +2,7 @@
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/reduce.h>
 #include <unroll/autograd/record.h>
+#include <unroll/core/detail/process.h>
 #include <unroll/core/kernels/copy.h>
 #include <unroll/core/kernels/elementwise.h>
 #include <unroll/core/view.h>
@@ -98,13 +99,16 @@ void check_recordable(const Tensor& x, const char* op) {
   if (b.base) check_not_expanded(x, Tensor(b.base), op);
 }
 
-// x's history is from now on that of `from`, a tensor nobody else holds.
-void take_history(detail::Body& x, detail::Body& from) {
+// x's history is from now on that of `from`, a tensor nobody else holds. Returns what it was.
+Ref<detail::GradSlot> take_history(detail::Body& x, detail::Body& from) {
   Ref<detail::GradSlot> then = std::exchange(x.grad_slot, std::move(from.grad_slot));
-  if (!then || !x.grad_slot) return;
+  if (!then || !x.grad_slot) return then;
   x.grad_slot->retains_grad = std::exchange(then->retains_grad, false);
   x.grad_slot->grad = std::move(then->grad);
+  return then;
 }
+
+std::mutex following;
 
 }  // namespace
 
@@ -124,8 +128,9 @@ void before_write(const Tensor& x, const char* op) {
 }
 
 void follow_base(Body& view) {
-  static std::mutex mutex;  // threads may read one view
-  std::lock_guard lock(mutex);
+  free_in_children<following>();
+  Ref<GradSlot> before;             // goes after the lock: a hook's destructor may ask for another view
+  std::lock_guard lock(following);  // threads may read one view
   if (!view.is_outdated()) return;
   Tensor base{view.base};
   if (view.storage == base.body().storage) {  // Module::to gives a base other memory; a view keeps the old, and itself
@@ -137,7 +142,7 @@ void follow_base(Body& view) {
     Region region(base.body(), view);
     Tensor now = record("as_strided", {base}, views::alias(Tensor(Ref<Body>(&view))),
                         [region](const Tensor& g) { return put(sum_to(g, region.shape), region); });
-    take_history(view, now.body());
+    before = take_history(view, now.body());
   }
   view.rewrites.store(base.body().rewrites.load(std::memory_order_relaxed), std::memory_order_release);
 }
@@ -191,8 +196,10 @@ const Tensor& in_place(const char* op, const Tensor& x, const Tensor& other, Wri
 }  // namespace
 
 namespace {
+// Of what is for floats.
 template <class Value>
 const Tensor& in_place(const char* op, const Tensor& x, const Tensor& other, Value value) {
+  check<DTypeError>(is_floating(x.dtype()), "{}: expected float32 or float64, got {}", op, x.dtype());
   return in_place(
       op, x, other, [&] { kernels::copy(x, value()); }, value);
 }
@@ -278,6 +285,7 @@ const Tensor& Tensor::mul_(double value) const {
 }
 
 const Tensor& Tensor::div_(const Tensor& other) const {
+  kernels::check_same_dtype("div_", *this, other);
   Tensor b = operand("div_", *this, other);
   return in_place("div_", *this, b, [&] {
     Tensor old = b.requires_grad() ? clone() : *this;

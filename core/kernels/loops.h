@@ -25,11 +25,12 @@ void in_parts(std::int64_t n, const F& f) {
 /// row.
 template <std::size_t K, class Row>
 void for_rows(const Shape& shape, const std::array<const Strides*, K>& strides, Row row) {
-  // Merged dimensions, innermost first.
+  // Merged dimensions, innermost first. Each has two elements at least and all together fewer than 2^63. Not Shapes:
+  // a walk must not fail for want of memory, for it is what others do when all that can fail is done.
+  constexpr std::size_t kMost = 62;
   std::size_t rank = 0;
-  Shape sizes(shape.size(), 1), index(shape.size(), 0);
-  std::array<Strides, K> steps;
-  for (std::size_t k = 0; k < K; ++k) steps[k] = Strides(shape.size(), 0);
+  std::array<std::int64_t, kMost> sizes, index;
+  std::array<std::array<std::int64_t, kMost>, K> steps;
   for (std::size_t d = shape.size(); d-- > 0;) {
     if (shape[d] == 0) return;
     if (shape[d] == 1) continue;
@@ -37,6 +38,7 @@ void for_rows(const Shape& shape, const std::array<const Strides*, K>& strides, 
     for (std::size_t k = 0; k < K && merges; ++k) merges = (*strides[k])[d] == steps[k][rank - 1] * sizes[rank - 1];
     if (!merges) {
       for (std::size_t k = 0; k < K; ++k) steps[k][rank] = (*strides[k])[d];
+      index[rank] = 0;
       sizes[rank++] = shape[d];
     } else {
       sizes[rank - 1] *= shape[d];

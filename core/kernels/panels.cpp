@@ -70,8 +70,9 @@ void PanelMemory::take(detail::Storage* home, const PanelKey& key, std::size_t b
 
 PanelMemory::~PanelMemory() {
   if (home_ == nullptr) return;
+  const bool is_empty = kept_->is_empty();                        // not to be asked once others can take it
   detail::KeptPanels* other = detail::put(home_->panels, kept_);  // another thread's, if any: the better ones stay
-  if (other != nullptr && kept_->is_empty()) other = detail::put(home_->panels, other);
+  if (other != nullptr && is_empty) other = detail::put(home_->panels, other);
   detail::destroy(other);
 }
 

@@ -198,7 +198,8 @@ HWY_INLINE void there_and_back(std::int64_t step, std::int64_t begin, std::int64
 /// from the second again and again; one that fits was no faster, since each tile of C is then touched twice as often.
 template <class T>
 HWY_INLINE std::int64_t depth(std::int64_t vectors, std::int64_t lanes) {
-  return std::max<std::int64_t>(32, caches().l1 * 4 / 3 / (vectors * lanes * static_cast<std::int64_t>(sizeof(T))));
+  return std::max<std::int64_t>(32,
+                                detail::caches().l1 * 4 / 3 / (vectors * lanes * static_cast<std::int64_t>(sizeof(T))));
 }
 
 /// Whether A's columns are taken in pieces.
@@ -284,7 +285,7 @@ HWY_INLINE void panel_product(D d, const Left<T>& a, std::int64_t m0, std::int64
   tile_of(d, m1 - m0, vectors, a, m0, panel, c, panel + k_all * vectors * lanes);
 }
 
-/// Where row k of a matrix begins; null for a row of zeros.
+/// Where row k of a matrix begins.
 template <class T>
 struct StridedRows {
   const T* data;
@@ -292,7 +293,8 @@ struct StridedRows {
   const T* operator()(std::int64_t k) const { return data + k * step; }
 };
 
-/// panel[k, j, lane] = row(k)[first + j · lanes + lane] for k in [k0, k1), 0 from column `columns` on.
+/// panel[k, j, lane] = row(k)[first + j · lanes + lane] for k in [k0, k1), 0 from column `columns` on and
+/// where row(k) is null.
 template <class D, class Rows, class T = hn::TFromD<D>>
 HWY_INLINE void pack_rows(D d, const Rows& row, std::int64_t k0, std::int64_t k1, std::int64_t first,
                           std::int64_t columns, std::int64_t vectors, T* HWY_RESTRICT panel) {
@@ -306,12 +308,12 @@ HWY_INLINE void pack_rows(D d, const Rows& row, std::int64_t k0, std::int64_t k1
   }
 }
 
-/// panel[k · step + lane] = row(lane)[k] for k < depth: one vector of a panel from the rows of W when B = Wᵀ. `count`
-/// of the lanes have a row, the others are 0. A line of each row at a time: a line of the panel is written
+/// panel[k · step + lane] = w[lane · depth + k] for k < depth: one vector of a panel from the rows of W when B = Wᵀ.
+/// `count` of the lanes have a row, the others are 0. A line of each row at a time: a line of the panel is written
 /// in parts, and is not to leave the first cache in between.
 template <class D, class T = hn::TFromD<D>>
-HWY_INLINE void pack_transposed(D d, const T* w, std::int64_t row, std::int64_t count, std::int64_t depth,
-                                T* HWY_RESTRICT panel, std::int64_t step) {
+HWY_INLINE void pack_transposed(D d, const T* w, std::int64_t count, std::int64_t depth, T* HWY_RESTRICT panel,
+                                std::int64_t step) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   count = std::min(count, lanes);
   if (count < lanes)
@@ -324,14 +326,14 @@ HWY_INLINE void pack_transposed(D d, const T* w, std::int64_t row, std::int64_t 
     constexpr std::int64_t kSide = 16 / sizeof(T);
     const hn::FixedTag<T, 16 / sizeof(T)> square;
     for (; lane + kSide <= count; lane += kSide) {  // squares of 4 x 4, or 2 x 2, in registers
-      const T* from = w + lane * row;
+      const T* from = w + lane * depth;
       T* to = panel + lane;
       std::int64_t k = first;
       for (; k + kSide <= end; k += kSide) {
-        const auto r0 = hn::LoadU(square, from + k), r1 = hn::LoadU(square, from + row + k);
+        const auto r0 = hn::LoadU(square, from + k), r1 = hn::LoadU(square, from + depth + k);
         const auto low = hn::InterleaveLower(square, r0, r1), high = hn::InterleaveUpper(square, r0, r1);
         if constexpr (kSide == 4) {
-          const auto r2 = hn::LoadU(square, from + 2 * row + k), r3 = hn::LoadU(square, from + 3 * row + k);
+          const auto r2 = hn::LoadU(square, from + 2 * depth + k), r3 = hn::LoadU(square, from + 3 * depth + k);
           const auto low2 = hn::InterleaveLower(square, r2, r3), high2 = hn::InterleaveUpper(square, r2, r3);
           hn::StoreU(hn::ConcatLowerLower(square, low2, low), square, to + k * step);
           hn::StoreU(hn::ConcatUpperUpper(square, low2, low), square, to + (k + 1) * step);
@@ -343,11 +345,11 @@ HWY_INLINE void pack_transposed(D d, const T* w, std::int64_t row, std::int64_t 
         }
       }
       for (; k < end; ++k)
-        for (std::int64_t i = 0; i < kSide; ++i) to[k * step + i] = from[i * row + k];
+        for (std::int64_t i = 0; i < kSide; ++i) to[k * step + i] = from[i * depth + k];
     }
 #endif
     for (; lane < count; ++lane)
-      for (std::int64_t k = first; k < end; ++k) panel[k * step + lane] = w[lane * row + k];
+      for (std::int64_t k = first; k < end; ++k) panel[k * step + lane] = w[lane * depth + k];
   }
 }
 

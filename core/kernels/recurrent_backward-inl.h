@@ -50,7 +50,7 @@ class Backward {
   std::int64_t chunks_of_steps() const {
     if (steps_.steps == 1) return 1;
     const std::int64_t row_bytes = std::max<std::int64_t>(1, gate_row_) * static_cast<std::int64_t>(sizeof(T)),
-                       rows = std::max(rows_at_a_time<T>(s_.hidden), caches().l2 / 2 / row_bytes);
+                       rows = std::max(rows_at_a_time<T>(s_.hidden), detail::caches().l2 / 2 / row_bytes);
     const std::int64_t per_chunk = std::max<std::int64_t>(1, rows / std::max<std::int64_t>(1, steps_.batch));
     return (steps_.steps + per_chunk - 1) / per_chunk;
   }

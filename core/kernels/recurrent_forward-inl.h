@@ -81,7 +81,7 @@ class Forward {
   std::int64_t steps_ahead() const {
     if (steps_.steps == 1) return 1;
     const std::int64_t row_bytes = std::max<std::int64_t>(1, gate_row_ * static_cast<std::int64_t>(sizeof(T)));
-    const std::int64_t reach = caches().l2 / 2 * plan_.parts / row_bytes;
+    const std::int64_t reach = detail::caches().l2 / 2 * plan_.parts / row_bytes;
     const bool meets = plan_.all_parts > steps_.groups;
     const std::int64_t rows = std::max<std::int64_t>(1, meets ? reach : std::min(reach, kRowsAtOnce * plan_.all_parts));
     const std::int64_t chunks = std::max<std::int64_t>(1, (steps_.all() + rows - 1) / rows);
@@ -101,7 +101,7 @@ class Forward {
         for (std::int64_t j = 0; j < group_vectors(u); ++j) {
           const std::int64_t unit = (u * kUnits + (L::gates > 1 ? 0 : j)) * kLanes;
           const std::int64_t block = L::gates > 1 ? order[j] : 0;
-          pack_transposed(D(), w + (block * s_.hidden + unit) * depth, depth, s_.hidden - unit, depth,
+          pack_transposed(D(), w + (block * s_.hidden + unit) * depth, s_.hidden - unit, depth,
                           panels + u * kUnits * L::gates * kLanes * depth + j * kLanes, group_vectors(u) * kLanes);
         }
     });
@@ -125,7 +125,7 @@ class Forward {
       hr_.take(in_.hr_home, key(PanelKey::Projection, s_.hidden), out_vectors_ * kLanes * s_.hidden, [&](T* panels) {
         for (std::int64_t p = 0; p < out_vectors_; ++p) {
           const std::int64_t at = p % kPanel, width = std::min(kPanel, out_vectors_ - (p - at));
-          pack_transposed(D(), in_.hr + p * kLanes * s_.hidden, s_.hidden, s_.projected - p * kLanes, s_.hidden,
+          pack_transposed(D(), in_.hr + p * kLanes * s_.hidden, s_.projected - p * kLanes, s_.hidden,
                           panels + (p - at) * kLanes * s_.hidden + at * kLanes, width * kLanes);
         }
       });
@@ -156,7 +156,7 @@ class Forward {
   // Whether the panels of W_ih are in the second cache for all rows of x, some of which come and go beside them.
   bool stays_near() const {
     const std::int64_t read = panels_size(s_.input) + kRowsAtOnce * s_.input;
-    return fetches_ahead(group_vectors(0)) && read * static_cast<std::int64_t>(sizeof(T)) <= caches().l2 / 2;
+    return fetches_ahead(group_vectors(0)) && read * static_cast<std::int64_t>(sizeof(T)) <= detail::caches().l2 / 2;
   }
 
   // Part i of what x adds to the sums of those steps. Many rows are taken some at a time where W's panels stay near:

@@ -28,7 +28,7 @@ inline std::int64_t threads_for(std::int64_t work) {
   constexpr std::int64_t kNear = 500'000, kFar = 3'000'000, kFarTrip = 300;  // multiply-adds a thread; ns
   const std::int64_t most = get_num_threads(), if_near = std::min(most, work / kNear),
                      if_far = std::max<std::int64_t>(1, std::min(most, work / kFar));
-  return if_near > if_far && round_trip() <= kFarTrip ? if_near : if_far;
+  return if_near > if_far && detail::round_trip() <= kFarTrip ? if_near : if_far;
 }
 
 /// The plan of a layer, or, where what is kept of its sequences is in groups, of those who made them.
@@ -42,7 +42,7 @@ ThreadPlan plan_threads(const RecurrentSizes& sizes, const RecurrentSteps& steps
   if (threads == 1) return plan;
   plan.all_parts = threads;
   const std::int64_t weights = sizes.gates() * sizes.hidden * sizes.output() * static_cast<std::int64_t>(sizeof(T));
-  plan.by_rows = weights <= caches().l2 * 3 / 4 || step_work < 300'000 * threads;
+  plan.by_rows = weights <= detail::caches().l2 * 3 / 4 || step_work < 300'000 * threads;
   const std::int64_t blocks = steps.batch / 3;  // rows below which a tile of C is too low
   plan.parts = plan.by_rows ? std::max<std::int64_t>(1, std::min(threads, blocks)) : threads;
   return plan;

@@ -45,7 +45,7 @@ class PackedColumns {
   void copy(std::int64_t columns) {
     if (apart() * columns > capacity_) data_ = Scratch<T>(capacity_ = apart() * columns);
     const std::int64_t row = row_, row_bytes = columns * static_cast<std::int64_t>(sizeof(T)),
-                       at_once = std::max<std::int64_t>(8, caches().l1 / 2 / row_bytes);
+                       at_once = std::max<std::int64_t>(8, detail::caches().l1 / 2 / row_bytes);
     for (std::int64_t k0 = 0; k0 < deep_; k0 += at_once)
       for_row_blocks(0, columns, [&, rows = std::min(at_once, deep_ - k0)](std::int64_t m, std::int64_t count) {
         T* to = data_.data() + m * apart() + k0 * count;
@@ -201,7 +201,7 @@ class BiasGradient {
 template <class T>
 std::int64_t rows_at_a_time(std::int64_t hidden) {
   constexpr std::int64_t kLanes = hn::MaxLanes(Full<T>()), kBytes = sizeof(T);
-  return std::clamp<std::int64_t>(caches().l2 / ((hidden + kPanel * kLanes) * kBytes), 256, 512);
+  return std::clamp<std::int64_t>(detail::caches().l2 / ((hidden + kPanel * kLanes) * kBytes), 256, 512);
 }
 
 /// The gradients of all weights and biases of a layer in one direction, of which each chunk of steps brings a part.

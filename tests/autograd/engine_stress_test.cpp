@@ -4,11 +4,14 @@
 
 #include <doctest/doctest.h>
 #include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <unroll/autograd/engine.h>
 #include <unroll/autograd/grad_mode.h>
 #include <unroll/autograd/ops/activation.h>
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/reduce.h>
+#include <unroll/autograd/ops/shape.h>
 #include <unroll/autograd/record.h>
 #include <unroll/core/alloc.h>
 #include <unroll/core/print.h>
@@ -228,6 +231,38 @@ std::atomic<std::int64_t> allocations_left;
 bool fail_once(std::size_t) noexcept { return --allocations_left != 0; }
 bool fail_from_then_on(std::size_t) noexcept { return --allocations_left > 0; }
 }  // namespace
+
+#ifndef __SANITIZE_THREAD__  // which does not follow a fork
+TEST_CASE("threads: a process that is forked while others are in backward goes on in the child") {
+  std::atomic<bool> done{false};
+  auto step = [] {
+    Tensor x = leaf({1, 2, 3}), h = x * 2, v = narrow(h, 0, 0, 2);
+    h.mul_(x);
+    sum(v * v).backward();
+    return of(x.grad());
+  };
+  std::vector<std::thread> others(2);
+  for (std::thread& other : others)
+    other = std::thread([&] {
+      while (!done) step();
+    });
+  const Values expected = step();
+  int good = 0;
+  constexpr int kForks = 100;
+  for (int i = 0; i < kForks; ++i) {
+    const pid_t child = fork();
+    if (child == 0) {
+      alarm(20);  // or it would wait for ever
+      _exit(step() == expected ? 0 : 1);
+    }
+    int status = -1;
+    good += waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  }
+  done = true;
+  for (std::thread& other : others) other.join();
+  CHECK(good == kForks);
+}
+#endif
 
 TEST_CASE("memory that runs out anywhere in a step: no leak, no gradient changed") {
   Generator generator(2);

@@ -4,6 +4,7 @@
 #include <unroll/autograd/engine.h>
 #include <unroll/autograd/function.h>
 #include <unroll/autograd/gradcheck.h>
+#include <unroll/autograd/hooks.h>
 #include <unroll/autograd/node.h>
 #include <unroll/autograd/ops/activation.h>
 #include <unroll/autograd/ops/arithmetic.h>
@@ -11,6 +12,7 @@
 #include <unroll/autograd/ops/shape.h>
 #include <unroll/core/print.h>
 
+#include <memory>
 #include <thread>
 
 using namespace unroll;
@@ -112,6 +114,20 @@ TEST_CASE("in place through a view: threads may ask one view for its new history
     threads.emplace_back([&] { result = grad({sum(v * v)}, {x}, {.retain_graph = true})[0]; });
   for (std::thread& t : threads) t.join();
   for (const Tensor& result : results) CHECK(of(result) == Values{0, 128, 432, 0});
+}
+
+TEST_CASE("in place through a view: what goes with its old history may ask another view for its new one") {
+  Tensor x = leaf({1, 2}), h = x * 2, v = narrow(h, 0, 0, 1), u = narrow(h, 0, 1, 1);
+  struct Asks {
+    Tensor view;
+    bool* asked;
+    ~Asks() { *asked = view.requires_grad(); }
+  };
+  bool asked = false;
+  v.register_hook([asks = std::shared_ptr<Asks>(new Asks{u, &asked})](const Tensor&) { return Tensor(); });
+  h.mul_(2);
+  CHECK(v.requires_grad());
+  CHECK(asked);
 }
 
 namespace {

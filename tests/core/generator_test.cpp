@@ -7,6 +7,7 @@
 #include <limits>
 #include <random>
 #include <thread>
+#include <vector>
 
 using namespace unroll;
 
@@ -47,6 +48,30 @@ TEST_CASE("Generator: a copy goes its own way, and so does each thread's default
   std::thread([&] { other_seed = default_generator().initial_seed(), manual_seed(2); }).join();
   CHECK(other_seed == Generator::kDefaultSeed);
   CHECK(default_generator().initial_seed() == 1);
+}
+
+namespace {
+// Destroyed at the end of the thread, after what was made later.
+struct DrawsLate {
+  std::vector<std::uint32_t>* drawn = nullptr;
+  ~DrawsLate() {
+    if (drawn) *drawn = {default_generator().random32(), default_generator().random32()};
+  }
+};
+}  // namespace
+
+TEST_CASE("Generator: what is destroyed at the end of a thread goes on drawing") {
+  std::vector<std::uint32_t> drawn;
+  std::thread([&] {
+    thread_local DrawsLate late;
+    late.drawn = &drawn;
+    manual_seed(5);
+    default_generator().random32();
+  }).join();
+  Generator g(5);
+  g.random32();
+  const std::uint32_t second = g.random32();
+  CHECK(drawn == std::vector<std::uint32_t>{second, g.random32()});
 }
 
 TEST_CASE("Generator: the state is torch's, byte for byte") {

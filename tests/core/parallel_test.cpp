@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 #include <fmt/core.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <unroll/core/error.h>
@@ -171,7 +172,7 @@ TEST_CASE("round_trip: measured when a thread is free, and nobody waits long whe
     for (;; std::this_thread::sleep_for(std::chrono::milliseconds(25))) {
       Meeting meeting(2);  // one that was asleep would not come in time on a busy machine
       parallel(2, [&](std::int64_t) { meeting.wait(); });
-      if (const std::int64_t trip = round_trip(); trip > 0 || --attempts <= 0) return trip;
+      if (const std::int64_t trip = detail::round_trip(); trip > 0 || --attempts <= 0) return trip;
     }
   };
   const std::int64_t trip = measured(100);
@@ -180,20 +181,20 @@ TEST_CASE("round_trip: measured when a thread is free, and nobody waits long whe
   if (sched_getaffinity(0, sizeof cores, &cores) == 0 && CPU_COUNT(&cores) > 1 && getloadavg(&load, 1) == 1 && load < 1)
     CHECK(trip > 0);
   CHECK(measured(1) < 1'000'000'000);
-  parallel(2, [&](std::int64_t) { round_trip(); });
+  parallel(2, [&](std::int64_t) { detail::round_trip(); });
   std::vector<std::thread> threads;
   std::atomic<int> done{0};
   for (int i = 0; i < 4; ++i)
     threads.emplace_back([&] {
       for (int again = 0; again < 1000; ++again) {
-        round_trip();
+        detail::round_trip();
         if (run_all<7>() == once<7>()) ++done;
       }
     });
   for (std::thread& thread : threads) thread.join();
   CHECK(done == 4000);
   Distance far(700);
-  CHECK(round_trip() == 700);
+  CHECK(detail::round_trip() == 700);
 }
 
 TEST_CASE("cores: those where a thread may run, each once for all its threads") {
@@ -236,6 +237,26 @@ TEST_CASE("set_num_threads: a number of threads is positive") {
   CHECK(get_num_threads() == before);
 }
 
+TEST_CASE("parallel: the pool's threads leave signals to the program's") {
+  const Threads scope(2);
+  const std::thread::id mine = std::this_thread::get_id();
+  std::atomic<int> others{0}, blocked{0};
+  for (int attempts = 0; others == 0 && attempts < 1000; ++attempts)
+    parallel(2, [&](std::int64_t part) {
+      if (part == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));  // for the other to come
+      if (std::this_thread::get_id() == mine) return;
+      sigset_t now;
+      pthread_sigmask(SIG_SETMASK, nullptr, &now);
+      others += 1;
+      blocked += sigismember(&now, SIGTERM) == 1 && sigismember(&now, SIGUSR1) == 1 && sigismember(&now, SIGSEGV) == 0;
+    });
+  CHECK(others > 0);
+  CHECK(blocked == others);
+  sigset_t now;
+  pthread_sigmask(SIG_SETMASK, nullptr, &now);
+  CHECK(sigismember(&now, SIGTERM) == 0);
+}
+
 #ifndef __SANITIZE_THREAD__  // which does not follow a fork
 TEST_CASE("parallel: the child of a fork has a pool of its own") {
   Threads scope(2);
@@ -250,6 +271,6 @@ TEST_CASE("parallel: the child of a fork has a pool of its own") {
 #endif
 
 TEST_CASE("caches: sizes that a cache may have") {
-  CHECK(caches().l1 >= 4 << 10);
-  CHECK(caches().l2 >= caches().l1);
+  CHECK(detail::caches().l1 >= 4 << 10);
+  CHECK(detail::caches().l2 >= detail::caches().l1);
 }

@@ -12,6 +12,8 @@
 
 #include <sstream>
 
+#include "support/memory.h"
+
 using namespace unroll;
 
 namespace {
@@ -290,6 +292,24 @@ TEST_CASE("module: load_state_dict changes nothing if one tensor cannot be writt
   CHECK_THROWS_WITH_AS(layer.load_state_dict({{"weight", zeros({3, 2})}, {"bias", zeros(3)}}),
                        doctest::Contains("load_state_dict: elements of the expanded tensor"), ValueError);
   CHECK(equal(layer.weight, before));
+}
+
+TEST_CASE("module: load_state_dict changes nothing if memory runs out, however the tensors lie") {
+  struct Two : nn::Module {
+    Two() { add("a", a), add("b", b); }
+    Tensor a = transpose(ones({2, 3, 2, 2, 2}), 0, 4).contiguous(), b = transpose(ones({2, 3, 2, 2, 2}), 0, 4).detach();
+  } module;
+  const NamedTensors state{{"a", full(module.a.shape(), 7, DType::Float64)}, {"b", full(module.b.shape(), 7)}};
+  for (int n = 0;; ++n) try {
+      FailAfter hook(n);
+      module.load_state_dict(state);
+      break;
+    } catch (const OutOfMemory&) {
+      REQUIRE(all(eq(module.a, 1)));
+      REQUIRE(all(eq(module.b, 1)));
+    }
+  CHECK(all(eq(module.a, 7)));
+  CHECK(all(eq(module.b, 7)));
 }
 
 TEST_CASE("module: prints as torch prints") {

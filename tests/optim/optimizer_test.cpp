@@ -10,6 +10,7 @@
 #include <unroll/core/view.h>
 #include <unroll/nn/linear.h>
 #include <unroll/optim/adam.h>
+#include <unroll/optim/lr_scheduler.h>
 #include <unroll/optim/sgd.h>
 
 #include <memory>
@@ -60,6 +61,14 @@ TEST_CASE("optimizer: groups have options of their own over the optimizer's") {
   CHECK(values(a) == std::vector{0.5, -1.0, -1.5});
   CHECK(values(b) == std::vector{0.25, -0.5, -2.5});
   CHECK_RAISES(ValueError, "no option 'rate' among dampening, lr, maximize", opt.param_groups()[0]["rate"]);
+}
+
+TEST_CASE("optimizer: a group may bring the rate that schedules begin with") {
+  Tensor p = golden::parameter();
+  SGD opt({{.params = {p}, .options = {{"lr", 0.05}, {"initial_lr", 0.1}}}}, {.lr = 1});
+  ExponentialLR schedule(opt, 0.5, 3);
+  CHECK(opt.param_groups()[0].options.at("initial_lr") == 0.1);
+  CHECK(schedule.get_last_lr()[0] == 0.05);
 }
 
 TEST_CASE("optimizer: what cannot be a parameter") {
@@ -113,6 +122,23 @@ TEST_CASE("optimizer: a step that cannot be taken by all is taken by none") {
       } catch (const OutOfMemory&) {}
       REQUIRE(golden::everything(opt) == before);
     }
+  }
+  SUBCASE("no memory, with parameters of many dimensions that do not lie in order") {
+    auto scattered = [] { return views::transpose(ones({2, 3, 2, 2, 2}, DType::Float64), 0, 4).requires_grad_(); };
+    Tensor c = scattered(), d = scattered();
+    SGD sgd({c, d}, {.lr = 0.5});
+    for (const Tensor& p : {c, d}) p.set_grad(ones(p.shape(), DType::Float64));
+    for (int n = 0;; ++n) try {
+        FailAfter hook(n);
+        sgd.step();
+        CHECK(n > 0);
+        break;
+      } catch (const OutOfMemory&) {
+        REQUIRE(values(c) == std::vector<double>(48, 1));
+        REQUIRE(values(d) == std::vector<double>(48, 1));
+      }
+    CHECK(values(c) == std::vector<double>(48, 0.5));
+    CHECK(values(d) == std::vector<double>(48, 0.5));
   }
   SUBCASE("an integer with a gradient") {
     Tensor integers = tensor({1, 2});
