@@ -1,5 +1,5 @@
 #include <fmt/format.h>
-#include <unroll/core/random.h>
+#include <unroll/core/generator.h>
 #include <unroll/io/checkpoint.h>
 #include <unroll/io/detail/text.h>
 #include <unroll/io/file.h>
@@ -8,6 +8,7 @@
 #include <unroll/optim/optimizer.h>
 
 #include <array>
+#include <cfenv>
 #include <charconv>
 #include <cstring>
 #include <optional>
@@ -22,7 +23,7 @@ namespace unroll::io {
 namespace {
 
 constexpr std::string_view kVersion = "1", kChecksum = "checksum", kNoChecksum = "0000000000000000";
-constexpr std::int64_t kMostParameters = 1 << 24;  // in a group; no file makes us allocate more than this
+constexpr std::int64_t kMostParameters = 1 << 24;  // no file makes us allocate more than this
 
 /// CRC-64/XZ (the polynomial of ECMA-182, reflected), as in the .xz file format: finds every error within 64
 /// neighbouring bits. `before` is that of the bytes before these.
@@ -58,7 +59,17 @@ std::string checksum_of(std::string_view file, std::size_t position) {
 
 std::string text_of(const std::vector<double>& values) { return fmt::format("{}", fmt::join(values, " ")); }
 
+// Digits are read as the nearest number, however the host rounds.
+struct ToNearest {
+  const int before = std::fegetround();
+  ToNearest() noexcept { std::fesetround(FE_TONEAREST); }
+  ~ToNearest() { std::fesetround(before); }
+  ToNearest(const ToNearest&) = delete;
+  ToNearest& operator=(const ToNearest&) = delete;
+};
+
 std::vector<double> numbers_in(std::string_view text) {
+  const ToNearest rounding;
   std::vector<double> values;
   for (const char *at = text.data(), *last = at + text.size(); at != last;) {
     bool spaced = values.empty() || *at++ == ' ';
@@ -114,14 +125,18 @@ void put(const optim::Optimizer& optimizer, Safetensors& file) {
       file.tensors.emplace_back(fmt::format("optimizer.{}.{}", index, name), tensor);
 }
 
-optim::StateDict optimizer_in(const Safetensors& file, const char* expected) {
-  check_part(file.metadata, "optimizer", expected);
+optim::StateDict optimizer_in(const Safetensors& file, const optim::Optimizer& expected) {
+  check_part(file.metadata, "optimizer", expected.name());
   optim::StateDict dict;
   std::int64_t groups = whole_in(at(file.metadata, "optimizer.groups")), index = 0;
+  // Before each costs a walk through the metadata.
+  check<ValueError>(groups == std::ssize(expected.param_groups()),
+                    "checkpoint: the file has {} parameter groups, the optimizer {}", groups,
+                    expected.param_groups().size());
   for (std::int64_t g = 0; g < groups; ++g) {
     optim::StateDict::Group& group = dict.param_groups.emplace_back();
     std::int64_t size = whole_in(at(file.metadata, fmt::format("optimizer.{}.size", g)));
-    check<FormatError>(size >= 0 && size <= kMostParameters, "checkpoint: group {} has {} parameters", g, size);
+    check<FormatError>(size >= 0 && size <= kMostParameters - index, "checkpoint: group {} has {} parameters", g, size);
     while (size-- > 0) group.params.push_back(index++);
     with_prefix(
         file.metadata, fmt::format("optimizer.{}.option.", g), [&](const std::string& name, const std::string& text) {
@@ -160,6 +175,7 @@ Tensor tensor_of(const std::vector<std::byte>& bytes) {
 Generator generator_in(const Safetensors& file, Generator generator) {
   bool found = false;
   with_prefix(file.tensors, "generator.state", [&](const std::string&, const Tensor& x) {
+    check<FormatError>(x.dtype() == DType::Int64, "checkpoint: generator.state is {}, expected int64", x.dtype());
     generator.set_state(std::as_bytes(std::span(x.raw<std::int64_t>(), static_cast<std::size_t>(x.numel()))));
     found = true;
   });
@@ -180,6 +196,44 @@ Safetensors read_checked(std::string_view bytes) {
   check<FormatError>(stored == computed, "checkpoint: damaged: its checksum is {}, it says {}", computed,
                      Quoted{stored});
   return file;
+}
+
+template <class E>
+[[noreturn]] void raise_again(const std::string& path, const E& error) {
+  throw E(fmt::format("{}: {}", Quoted{path}, error.what()));
+}
+
+Checkpoint loaded(std::string_view bytes, Checkpoint run) {
+  Safetensors file = read_checked(bytes);
+  run.step = whole_in(at(file.metadata, "step"));
+  run.tensors.clear();
+  with_prefix(file.tensors, "user.",
+              [&](const std::string& name, const Tensor& x) { run.tensors.emplace_back(name, x); });
+  run.metadata.clear();
+  with_prefix(file.metadata, "user.",
+              [&](const std::string& key, const std::string& value) { run.metadata[key] = value; });
+
+  // First everything that can fail, the model last since it changes at once; then what cannot.
+  optim::Optimizer::Prepared optimizer;
+  optim::LRScheduler::StateDict scheduler;
+  std::optional<Generator> generator;
+  if (run.optimizer) optimizer = run.optimizer->prepare(optimizer_in(file, *run.optimizer));
+  if (run.scheduler) {
+    scheduler = scheduler_in(file, run.scheduler->name());
+    run.scheduler->check_state_dict(scheduler);
+  }
+  if (run.generator) generator = generator_in(file, *run.generator);
+  if (run.model) {
+    check<ValueError>(file.metadata.contains("model"), "checkpoint: the file holds no model");
+    NamedTensors tensors;
+    with_prefix(file.tensors, "model.",
+                [&](const std::string& name, const Tensor& x) { tensors.emplace_back(name, x); });
+    run.model->load_state_dict(tensors);
+  }
+  if (run.optimizer) run.optimizer->load(std::move(optimizer));
+  if (run.scheduler) run.scheduler->load(std::move(scheduler));
+  if (run.generator) *run.generator = *generator;
+  return run;
 }
 
 }  // namespace
@@ -206,41 +260,16 @@ void save_checkpoint(const std::string& path, const Checkpoint& run) {
 }
 
 Checkpoint load_checkpoint(const std::string& path, Checkpoint run) {
-  Safetensors file;
-  optim::StateDict optimizer;
-  optim::LRScheduler::StateDict scheduler;
+  const std::string bytes = read_file(path);
   try {
-    file = read_checked(read_file(path));
-    run.step = whole_in(at(file.metadata, "step"));
-    if (run.optimizer) optimizer = optimizer_in(file, run.optimizer->name());
-    if (run.scheduler) scheduler = scheduler_in(file, run.scheduler->name());
+    return loaded(bytes, std::move(run));
   } catch (const FormatError& error) {
-    throw FormatError(fmt::format("{}: {}", Quoted{path}, error.what()));
+    raise_again(path, error);
+  } catch (const ValueError& error) {
+    raise_again(path, error);
+  } catch (const ShapeError& error) {
+    raise_again(path, error);
   }
-  run.tensors.clear();
-  with_prefix(file.tensors, "user.",
-              [&](const std::string& name, const Tensor& x) { run.tensors.emplace_back(name, x); });
-  run.metadata.clear();
-  with_prefix(file.metadata, "user.",
-              [&](const std::string& key, const std::string& value) { run.metadata[key] = value; });
-
-  // First everything that can fail, the model last since it changes at once; then what cannot.
-  optim::Optimizer::Prepared prepared;
-  std::optional<Generator> generator;
-  if (run.optimizer) prepared = run.optimizer->prepare(optimizer);
-  if (run.scheduler) run.scheduler->check_state_dict(scheduler);
-  if (run.generator) generator = generator_in(file, *run.generator);
-  if (run.model) {
-    check<ValueError>(file.metadata.contains("model"), "checkpoint: the file holds no model");
-    NamedTensors tensors;
-    with_prefix(file.tensors, "model.",
-                [&](const std::string& name, const Tensor& x) { tensors.emplace_back(name, x); });
-    run.model->load_state_dict(tensors);
-  }
-  if (run.optimizer) run.optimizer->load(std::move(prepared));
-  if (run.scheduler) run.scheduler->load(std::move(scheduler));
-  if (run.generator) *run.generator = *generator;
-  return run;
 }
 
 }  // namespace unroll::io

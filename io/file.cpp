@@ -28,10 +28,17 @@ auto retry(Call call) {
   return result;
 }
 
+/// Whether this file system has no such call.
+bool is_missing(int error) noexcept { return error == EINVAL || error == ENOSYS || error == EOPNOTSUPP; }
+
+int open_file(const std::filesystem::path& path, int flags) {
+  return retry([&] { return ::open(path.c_str(), flags | O_CLOEXEC, 0666); });
+}
+
 class File {
  public:
-  File(const char* op, const std::filesystem::path& path, int flags, mode_t mode = 0666)
-      : op_(op), path_(path), fd_(retry([&] { return ::open(path.c_str(), flags | O_CLOEXEC, mode); })) {
+  /// Of what open() returned.
+  File(const char* op, const std::filesystem::path& path, int fd) : op_(op), path_(path), fd_(fd) {
     if (fd_ == -1) fail("open");
   }
   ~File() { ::close(fd_); }  // what it could still report of written data, sync() has reported
@@ -43,7 +50,7 @@ class File {
 
   struct stat status() const {
     struct stat s;
-    if (::fstat(fd_, &s) == -1) fail("fstat");
+    if (retry([&] { return ::fstat(fd_, &s); }) == -1) fail("fstat");
     return s;
   }
   void write(std::string_view bytes) const {
@@ -54,9 +61,12 @@ class File {
     }
   }
   void sync() const {
-    // Never tried again after a failure: the kernel may have dropped the pages, and would then report success. EINVAL:
-    // this file system has no such thing.
-    if (retry([&] { return ::fsync(fd_); }) == -1 && errno != EINVAL) fail("fsync");
+    // Never tried again after a failure: the kernel may have dropped the pages, and would then report success.
+    if (retry([&] { return ::fsync(fd_); }) == -1 && !is_missing(errno)) fail("fsync");
+  }
+  /// Waits for those who have the file locked.
+  void lock() const {
+    if (retry([&] { return ::flock(fd_, LOCK_EX); }) == -1 && errno != ENOLCK && !is_missing(errno)) fail("flock");
   }
 
  private:
@@ -75,9 +85,15 @@ void check_path(const char* op, const std::filesystem::path& path) {
 
 /// What a chain of symbolic links leads to, whether it exists or not.
 std::filesystem::path follow_links(std::filesystem::path path) {
+  constexpr int kMost = 40;  // as the kernel's
   std::error_code ignored;
-  for (int links = 0; links < 40 && std::filesystem::is_symlink(path, ignored); ++links)
+  for (int links = 0; std::filesystem::is_symlink(path, ignored); ++links) {
+    if (links == kMost) {
+      errno = ELOOP;
+      fail(kWrite, path, "open");
+    }
     path = path.parent_path() / std::filesystem::read_symlink(path, ignored);
+  }
   return path;
 }
 
@@ -86,24 +102,39 @@ bool same_file(const struct stat& a, const std::filesystem::path& path) {
   return ::lstat(path.c_str(), &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
+/// Makes room for a new file of that name. One that is there was left by a writer that was killed, or belongs to one
+/// who is not done, for whose lock we wait.
+void remove_left(const std::filesystem::path& path) {
+  int fd = open_file(path, O_WRONLY | O_NONBLOCK | O_NOFOLLOW);
+  if (fd == -1 && errno == EACCES) fd = open_file(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW);  // as the old one, perhaps
+  if (fd == -1 && errno == ENOENT) return;
+  File left(kWrite, path, fd);
+  left.lock();
+  if (same_file(left.status(), path) && ::unlink(path.c_str()) == -1) left.fail("unlink");
+}
+
 void replace(const std::filesystem::path& path, const struct stat* old, std::string_view bytes) {
   const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
-  // One name for each path, so that the next save takes over what a killed one has left; the lock keeps other processes
-  // off it.
+  // One name for each path, so that the next save clears away what a killed one has left; the lock keeps other
+  // processes off it.
   constexpr std::size_t kLongestName = 255;
   const std::filesystem::path temporary =
       folder / fmt::format(".{}.tmp", path.filename().native().substr(0, kLongestName - 5));
-  File directory(kWrite, folder, O_RDONLY | O_DIRECTORY);
+  File directory(kWrite, folder, open_file(folder, O_RDONLY | O_DIRECTORY));
   for (;;) {
-    File file(kWrite, temporary, O_WRONLY | O_CREAT | O_NOFOLLOW);
-    if (retry([&] { return ::flock(file.fd(), LOCK_EX); }) == -1 && errno != ENOLCK) file.fail("flock");
-    if (!same_file(file.status(), temporary)) continue;  // whoever had the lock has renamed or removed it
+    const int fd = open_file(temporary, O_WRONLY | O_CREAT | O_EXCL);
+    if (fd == -1 && errno == EEXIST) {
+      remove_left(temporary);
+      continue;
+    }
+    File file(kWrite, temporary, fd);
     try {
-      if (::ftruncate(file.fd(), 0) == -1) file.fail("ftruncate");
-      if (old && ::fchmod(file.fd(), old->st_mode & 07777) == -1) file.fail("fchmod");
+      file.lock();
+      if (!same_file(file.status(), temporary)) continue;  // before it was locked, somebody took it for a left one
+      if (old && retry([&] { return ::fchmod(file.fd(), old->st_mode & 07777); }) == -1) file.fail("fchmod");
       file.write(bytes);
       file.sync();
-      if (::rename(temporary.c_str(), path.c_str()) == -1) io::fail(kWrite, path, "rename");
+      if (retry([&] { return ::rename(temporary.c_str(), path.c_str()); }) == -1) io::fail(kWrite, path, "rename");
     } catch (...) {
       ::unlink(temporary.c_str());
       throw;
@@ -119,10 +150,10 @@ void write_atomically(const std::string& given, std::string_view bytes) {
   check_path(kWrite, given);
   const std::filesystem::path path = follow_links(given);
   struct stat old;
-  bool exists = ::stat(path.c_str(), &old) == 0;
+  bool exists = retry([&] { return ::stat(path.c_str(), &old); }) == 0;
   if (!exists && errno != ENOENT) fail(kWrite, path, "stat");
   if (exists && !S_ISREG(old.st_mode)) {
-    File(kWrite, path, O_WRONLY).write(bytes);
+    File(kWrite, path, open_file(path, O_WRONLY)).write(bytes);
   } else {
     replace(path, exists ? &old : nullptr, bytes);
   }
@@ -131,20 +162,22 @@ void write_atomically(const std::string& given, std::string_view bytes) {
 std::string read_file(const std::string& given) {
   const std::filesystem::path path = given;
   check_path(kRead, path);
-  File file(kRead, path, O_RDONLY | O_NONBLOCK);  // opening a pipe would wait for its writer
+  File file(kRead, path, open_file(path, O_RDONLY | O_NONBLOCK));  // opening a pipe would wait for its writer
   struct stat status = file.status();
   if (S_ISDIR(status.st_mode)) {
     errno = EISDIR;
     file.fail("read");
   }
-  check<IoError>(S_ISREG(status.st_mode), "{}: {}: open: not an ordinary file", kRead, Quoted{path.native()});
-  std::string bytes(static_cast<std::size_t>(status.st_size), '\0');
+  check<IoError>(S_ISREG(status.st_mode), "{}: {}: fstat: not an ordinary file", kRead, Quoted{path.native()});
+  // The size is what the system says; a file of /proc says 0, and one that is written just now changes it.
+  std::string bytes(static_cast<std::size_t>(status.st_size) + 1, '\0');
   std::size_t size = 0;
-  while (size < bytes.size()) {
-    ssize_t n = retry([&] { return ::read(file.fd(), bytes.data() + size, bytes.size() - size); });
+  for (;;) {
+    const ssize_t n = retry([&] { return ::read(file.fd(), bytes.data() + size, bytes.size() - size); });
     if (n == -1) file.fail("read");
-    if (n == 0) break;  // somebody has made it shorter
+    if (n == 0) break;
     size += static_cast<std::size_t>(n);
+    if (size == bytes.size()) bytes.resize(2 * size + 4096);
   }
   bytes.resize(size);
   return bytes;

@@ -3,15 +3,17 @@
 #include <string_view>
 
 #pragma GCC visibility push(default)
-/// Whole files. All errors are IoErrors that hold the path, the system call and what it said.
+/// Whole files. All errors are IoErrors that hold the path (of the file or, if that is the trouble, of its folder), the
+/// system call and what it said.
 namespace unroll::io {
 
 /// Makes `path` hold `bytes`, whatever happens meanwhile: at each moment, also after a crash or a power failure, the
 /// path leads to the old file or to all of the new one, and once this has returned to the new one. An error leaves the
-/// old file as it was.
+/// old file as it was; only if the folder's fsync fails is the new one there, but might not outlive a power failure.
 ///
-/// A symbolic link is followed and stays; an existing file keeps its permissions. Processes that write to the same path
-/// at the same time wait for each other. What is no ordinary file (a device, a pipe) is written directly.
+/// A symbolic link is followed and stays; an existing file keeps its permissions. The new one is written beside it as
+/// ".NAME.tmp", a name that is ours. Processes that write to the same path at the same time wait for each other. What
+/// is no ordinary file (a device, a pipe) is written directly.
 void write_atomically(const std::string& path, std::string_view bytes);
 
 /// The contents of an ordinary file.

@@ -31,7 +31,8 @@ void save_safetensors(const std::string& path, const NamedTensors& tensors,
                       const Metadata& metadata = {{"format", "pt"}});
 
 /// Raises FormatError for a file that breaks any rule of the format, is ambiguous (two equal keys, overlapping data,
-/// unused bytes) or holds a dtype that is none of ours; IoError.
+/// unused bytes) or holds a dtype that is none of ours; IoError. Like the reference, it passes over JSON's white space
+/// around the header.
 Safetensors load_safetensors(const std::string& path);
 
 /// The same in memory.

@@ -16,6 +16,8 @@
 #include <unroll/optim/lr_scheduler.h>
 #include <unroll/optim/sgd.h>
 
+#include <cfenv>
+#include <cmath>
 #include <fstream>
 #include <memory>
 
@@ -271,4 +273,24 @@ TEST_CASE("checkpoint: what is loaded are the file's tensors, not those that cam
   const std::string path = folder.path / "c";
   save_checkpoint(path, {.tensors = {{"a", ones(1)}}});
   CHECK(load_checkpoint(path, {.tensors = {{"old", ones(2)}}}).tensors.size() == 1);
+}
+
+TEST_CASE("checkpoint: numbers come back as they were, however the host rounds") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path / "c";
+  const Tensor w = ones(1).requires_grad_();
+  Generator draw(1);
+  for (int i = 0; i < 50; ++i) {
+    const double there = std::abs(draw.random_normal() * draw.random_normal() * 1e-3);
+    optim::SGD saved({w}, {.lr = there}), loaded({w}, {.lr = 1});
+    save_checkpoint(path, {.optimizer = &saved});
+    for (int mode : {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO}) {
+      std::fesetround(mode);
+      load_checkpoint(path, {.optimizer = &loaded});
+      const bool kept = std::fegetround() == mode;
+      std::fesetround(FE_TONEAREST);
+      CHECK(kept);
+      CHECK(loaded.param_groups()[0].options.at("lr") == there);
+    }
+  }
 }

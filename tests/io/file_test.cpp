@@ -141,6 +141,12 @@ TEST_CASE("file: an error leaves the old file and nothing else") {
     REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
     CHECK(text.find("open: Too many open files (errno 24)") != std::string::npos);
   }
+  SUBCASE("more links than the system follows") {
+    fs::create_symlink("f", folder.path / "0");
+    for (int i = 0; i < 40; ++i) fs::create_symlink(std::to_string(i), folder.path / std::to_string(i + 1));
+    CHECK_RAISES(IoError, "errno 40", write_atomically(folder.path / "40", "x"));
+    for (int i = 0; i <= 40; ++i) fs::remove(folder.path / std::to_string(i));
+  }
   SUBCASE("the temporary file's name is a trap") {
     fs::create_symlink(folder.path / "elsewhere", folder.path / ".f.tmp");
     CHECK_RAISES(IoError, "errno 40", write_atomically(path, "x"));
@@ -148,6 +154,29 @@ TEST_CASE("file: an error leaves the old file and nothing else") {
   }
   CHECK(read_file(path) == "old");
   CHECK(folder.files() == 1);
+}
+
+TEST_CASE("file: what lies at the temporary file's name is neither written nor taken over") {
+  TemporaryFolder folder;
+  const fs::path path = folder.path / "f", temporary = folder.path / ".f.tmp", mine = folder.path / "mine";
+  write_atomically(mine, "precious");
+  fs::create_hard_link(mine, temporary);
+  write_atomically(path, "x");
+  CHECK(read_file(mine) == "precious");
+  CHECK(read_file(path) == "x");
+
+  fs::remove(path);
+  write_atomically(temporary, "left");
+  fs::permissions(temporary, fs::perms(04777));
+  write_atomically(path, "x");
+  struct stat is, fresh;
+  REQUIRE(::stat(path.c_str(), &is) == 0);
+  REQUIRE(::stat(mine.c_str(), &fresh) == 0);
+  CHECK(is.st_mode == fresh.st_mode);
+
+  REQUIRE(::mkfifo(temporary.c_str(), 0600) == 0);
+  CHECK_RAISES(IoError, "errno 6", write_atomically(path, "y"));  // nobody reads it; and nobody is waited for
+  CHECK(read_file(path) == "x");
 }
 
 TEST_CASE("file: a writer that is killed leaves the old file or the new one, and the next writer cleans up") {
@@ -261,4 +290,8 @@ TEST_CASE("file: a signal while another writer is waited for is no error") {
   writer.join();
   ::sigaction(SIGUSR1, &before, nullptr);
   CHECK(error.empty());
+}
+
+TEST_CASE("file: a file of which the system tells no size is read to its end") {
+  CHECK(read_file("/proc/self/status").find("Pid:") != std::string::npos);
 }
