@@ -70,15 +70,8 @@ std::int64_t first_nan(const Tensor& x) {
 namespace detail {
 
 std::string find_nan(const Tensor& x) {
-  std::int64_t number = first_nan(x);
-  if (number < 0) return {};
-  Shape index = x.shape();
-  for (std::size_t d = index.size(); d-- > 0;) {
-    const std::int64_t size = index[d];
-    index[d] = number % size;
-    number /= size;
-  }
-  return fmt::format("{}", index);
+  const std::int64_t number = first_nan(x);
+  return number < 0 ? std::string() : to_string(index_of(x.shape(), number));
 }
 
 void check_forward(const char* op, std::span<const Arg> inputs, std::span<const Tensor> outputs) {

@@ -13,8 +13,8 @@ class GradcheckError : public Error {
   using Error::Error;
 };
 
-/// An element is wrong when |analytic − numeric| > atol + 10 u + scale_tol·max |numeric| + rtol·|numeric|, with u the
-/// measured uncertainty of the numeric derivative and the maximum taken over the input's elements.
+/// An element is wrong when |analytic − numeric| > atol + nondet_tol + 10 u + scale_tol·max |numeric| + rtol·|numeric|,
+/// with u the measured uncertainty of the numeric derivative and the maximum taken over the input's elements.
 struct GradcheckOptions {
   /// torch.autograd.gradcheck's procedure with its defaults, meant for float64: whole Jacobians by central differences
   /// at eps = 1e-6, and |analytic − numeric| ≤ 1e-5 + 1e-3·|numeric|. A gradient below 1e-5 passes whatever it is.
@@ -73,13 +73,13 @@ CheckedFunction checked_function(F f) {
 /// `f` takes the inputs as a std::vector<Tensor> or a span and returns a Tensor or a std::vector<Tensor>. Checked are
 /// the inputs that require a gradient, against the outputs that do; when none does, all derivatives must be zero.
 ///
-/// - Values: v·y for a random v on each output. Every element of every input is moved by ±1e-5·max(1, |x|); one that
-///   does not agree is measured again, by stencils of 6 points at pairs of step sizes whose difference tells the
+/// - Values: v·y for a random v on each output. Every element of every input is moved by ±eps·max(1, |x|); one that
+///   does not agree is measured again, by stencils of 6 points at three step sizes whose differences tell the
 ///   uncertainty. Elements at which f has a kink or a jump are reported and skipped; more than 5 % of them fail.
 /// - Laws: f is deterministic; two backwards through one graph are equal to the bit; zero cotangents give exactly zero,
-///   scaled ones scaled gradients; strided and expanded cotangents, outputs left out in any combination, any subset of
-///   inputs that require gradients, and create_graph change nothing; two backwards add up in grad(); nothing is written
-///   to an input or left behind.
+///   scaled ones scaled gradients; strided and expanded cotangents, outputs left out, inputs that require no gradient,
+///   and create_graph change nothing (of up to four outputs or inputs in any combination, of more each alone and each
+///   left out); two backwards add up in grad(); nothing is written to an input or left behind.
 /// - float32 inputs are converted for the time of the check, where they are, and measured in float64; then the gradient
 ///   in float32 is compared with that in float64.
 ///

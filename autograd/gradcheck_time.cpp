@@ -50,12 +50,6 @@ struct Cell {
   }
 };
 
-double largest(const Values& numbers) {
-  double result = 0;
-  for (double n : numbers) result = std::max(result, std::isfinite(n) ? std::abs(n) : 0);
-  return result;
-}
-
 // Cells [t][s] of one direction; in that of the reverse half, time runs backward.
 struct Triangle {
   std::vector<std::vector<Cell>> x;  // [t][s]

@@ -71,6 +71,12 @@ std::string to_string(const Shape& shape) {
   return text + (shape.size() == 1 ? ",)" : ")");
 }
 
+Shape index_of(const Shape& shape, std::int64_t element) {
+  Shape index = shape;
+  for (std::size_t d = shape.size(); d-- > 0; element /= shape[d]) index[d] = element % shape[d];
+  return index;
+}
+
 std::int64_t checked_mul(std::int64_t a, std::int64_t b) {
   std::int64_t product = 0;
   check<ShapeError>(!__builtin_mul_overflow(a, b, &product), "size overflow: {} * {} exceeds 2^63 - 1", a, b);

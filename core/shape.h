@@ -108,6 +108,9 @@ std::string to_string(const Shape& shape);
 /// a·b for sizes ≥ 0, the one place where sizes are multiplied. Raises ShapeError when it exceeds 2⁶³ − 1.
 std::int64_t checked_mul(std::int64_t a, std::int64_t b);
 
+/// The index of an element that is counted in row-major order.
+Shape index_of(const Shape& shape, std::int64_t element);
+
 /// The number of elements. Raises ShapeError for a negative size or when the product, with zero sizes taken as one,
 /// overflows.
 std::int64_t numel(const Shape& shape);

@@ -6,7 +6,7 @@ namespace unroll::nn::detail {
 CheckedModule::CheckedModule(const Module& module, const std::vector<Tensor>& arguments, std::vector<std::string> names,
                              const std::vector<std::string>& gates, std::int64_t hidden_size) {
   for (const Tensor& argument : arguments) {
-    inputs.push_back(argument.detach());
+    inputs.push_back(argument.detach().clone());  // what is expanded could not be moved element by element
     if (argument.is_floating_point()) inputs.back().requires_grad_();
   }
   for (std::size_t i = names.size(); i < arguments.size(); ++i) names.push_back(fmt::format("input {}", i));

@@ -12,24 +12,15 @@ namespace unroll::nn {
 namespace detail {
 using unroll::detail::CheckedFunction;
 
-/// The names a module's cell gives to its blocks of rows: C::kGates of a cell C, or of the layers of it.
-template <class C>
-std::vector<std::string> gates_of_cell() {
-  if constexpr (requires { C::kGates; })
-    return {std::begin(C::kGates), std::end(C::kGates)};
-  else
-    return {};
-}
-template <class C>
-std::vector<std::string> gates_of_layer(const Recurrent<C>&) {
-  return gates_of_cell<C>();
-}
+/// The names a module gives to its blocks of rows: kGates of a cell, or of the cell that it is a layer of.
 template <class M>
 std::vector<std::string> gates_of(const M& module) {
-  if constexpr (requires { gates_of_layer(module); })
-    return gates_of_layer(module);
+  if constexpr (requires { M::kGates; })
+    return {std::begin(M::kGates), std::end(M::kGates)};
+  else if constexpr (requires { module.cell(0, 0); })
+    return gates_of(module.cell(0, 0));
   else
-    return gates_of_cell<M>();
+    return {};
 }
 
 /// What a module is checked as: a function of x, of the tensors of its state, and of its parameters.
@@ -134,8 +125,8 @@ CheckedModule checked(const M& module, const Tensor& x, const typename M::State&
 /// What gradcheck finds of a cell or a layer of cells, `module(x, state)`, by x, by every tensor of the state and by
 /// every parameter that requires a gradient. Where the cell names its gates (kGates), a row for each block of
 /// hidden_size rows follows the parameter's. A state that is left out is drawn at random. float32 modules are converted
-/// for the time of the check, and are as before afterwards; x and the state need not require gradients, and are not
-/// touched. Raises what unroll::gradcheck_report does.
+/// for the time of the check (not by torch's procedure), and are as before afterwards; x and the state need not require
+/// gradients, and are not touched. Raises what unroll::gradcheck_report does.
 template <detail::Stateful M>
 GradcheckReport gradcheck_report(const M& module, const Tensor& x, const typename M::State& state = {},
                                  const GradcheckOptions& options = {}) {

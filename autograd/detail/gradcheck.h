@@ -15,10 +15,13 @@ using Values = std::vector<double>;
 
 /// All elements in row-major order, as double.
 Values values(const Tensor& x);
-/// The index of an element that is counted in row-major order.
-Shape index_of(const Shape& shape, std::int64_t element);
-/// NaN is close to nothing; what is equal, infinities too, is close.
-inline bool close(double a, double b, double tolerance) { return a == b || std::abs(a - b) <= tolerance; }
+/// NaN is close to nothing; what is equal, infinities too, is close. An infinity is far from every number, also where
+/// it made the tolerance infinite.
+inline bool close(double a, double b, double tolerance) {
+  return a == b || (std::abs(a - b) <= tolerance && std::isfinite(a - b));
+}
+/// The largest magnitude of those that are finite.
+double largest(const Values& numbers);
 
 /// GradcheckError that knows what it found.
 class FaultError : public GradcheckError {

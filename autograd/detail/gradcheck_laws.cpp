@@ -15,11 +15,7 @@ using Fault = GradcheckFault;
 // Two ways may differ by rounding.
 double rounding_of(const Tensor& x) { return x.dtype() == DType::Float32 ? 2e-5 : 1e-10; }
 
-double largest(const Tensor& x) {
-  double result = 0;
-  for (double n : values(x)) result = std::max(result, std::isfinite(n) ? std::abs(n) : 0);
-  return result;
-}
+double largest(const Tensor& x) { return detail::largest(values(x)); }
 
 // The same numbers in memory of another sort: every second place, dimensions reversed, NaN between.
 Tensor strided_copy(const Tensor& v) {

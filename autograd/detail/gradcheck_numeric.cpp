@@ -11,7 +11,8 @@ namespace {
 
 constexpr double kRounding = 2.2e-16, kRounding32 = 1.2e-7;
 
-// v·(y(x + t·d) − y(x)) for each output, along some direction d. Differences are taken before they are summed.
+// Numbers along a line x + t·d: v·(y(x + t·d) − y(x)) for each output, whose differences are taken before they are
+// summed, or all elements of one output.
 using Line = std::function<Values(double t)>;
 
 Values differences(const Subject& subject) {
@@ -138,13 +139,6 @@ Values magnitudes(const Subject& subject) {
     sums.push_back(sum < 1e-13 * of_ones ? of_ones : sum);
   }
   return sums;
-}
-
-double largest(const Values& numbers) {
-  double result = 0;
-  for (double n : numbers)
-    if (std::abs(n) > result) result = std::abs(n);
-  return result;
 }
 }  // namespace
 
@@ -280,15 +274,11 @@ GradcheckPair locate(const Subject& subject, std::size_t x, std::int64_t element
   const Tensor& output = subject.ys[y];
   const auto e = static_cast<std::size_t>(element);
   const double h = 1e-4 * std::max(1.0, std::abs(values(subject.xs[x])[e]));
-  auto output_at = [&](double t) {
+  const Line output_at = [&](double t) {
     Moved moved(subject.xs[x], std::span(subject.offsets[x]).subspan(e, 1), std::array{t});
     return values(subject.run()[y]);
   };
-  Values slope(subject.y0[y].size());
-  for (auto [k, weight] : {std::pair{1, 45.0}, {2, -9.0}, {3, 1.0}}) {
-    Values right = output_at(k * h), left = output_at(-k * h);
-    for (std::size_t n = 0; n < slope.size(); ++n) slope[n] += weight * (right[n] - left[n]) / (60 * h);
-  }
+  const Values slope = six_points(output_at, h);
   GradcheckPair worst;
   worst.input = subject.name(x);
   worst.output = subject.y_index[y];

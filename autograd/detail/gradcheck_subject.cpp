@@ -1,6 +1,5 @@
 #include <unroll/autograd/detail/gradcheck.h>
 #include <unroll/core/kernels/copy.h>
-#include <unroll/core/random.h>
 
 #include <algorithm>
 
@@ -8,10 +7,10 @@ namespace unroll::detail {
 
 Values values(const Tensor& x) { return kernels::cast(x, DType::Float64).to_vector<double>(); }
 
-Shape index_of(const Shape& shape, std::int64_t element) {
-  Shape index = shape;
-  for (std::size_t d = shape.size(); d-- > 0; element /= shape[d]) index[d] = element % shape[d];
-  return index;
+double largest(const Values& numbers) {
+  double result = 0;
+  for (double n : numbers) result = std::max(result, std::isfinite(n) ? std::abs(n) : 0);
+  return result;
 }
 
 // -- Inputs on loan
@@ -149,7 +148,7 @@ Tensors Subject::run() const {
     require(outputs[j].defined() && outputs[j].shape() == ys[k].shape() && outputs[j].dtype() == ys[k].dtype(),
             GradcheckFault::Nondeterministic,
             "output {} is not always there with shape {} and dtype {}; it may not depend on the elements of an input",
-            j, ys[k].shape(), to_string(ys[k].dtype()));
+            j, ys[k].shape(), ys[k].dtype());
     result.push_back(outputs[j]);
   }
   return result;

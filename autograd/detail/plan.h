@@ -2,7 +2,6 @@
 #include <unroll/autograd/node.h>
 
 #include <span>
-#include <vector>
 
 namespace unroll::detail {
 

@@ -265,6 +265,20 @@ TEST_CASE("gradcheck: nothing was tested") {
   CHECK(contains(to_string(report), "input 0: all its elements are 0"));
 }
 
+TEST_CASE("gradcheck: an infinite difference hides no other element") {
+  // log at 1e-5 minus the step; the gradient of the second element is half of what it should be.
+  auto half = [](const Tensors& in) {
+    const Tensor x = select(in[0], 0, 0), y = select(in[0], 0, 1);
+    return stack({log(x), y * y.detach()});
+  };
+  for (double place : {1e-5, 2e-5}) {
+    GradcheckReport report = gradcheck_report(half, {tensor({place, 1.5}, DType::Float64).requires_grad_()});
+    CHECK(report.row("input 0").wrong == 1);
+  }
+  auto right = [](const Tensors& in) { return log(in[0]); };
+  CHECK(gradcheck(right, {tensor({1e-5, 1.5}, DType::Float64).requires_grad_()}));
+}
+
 TEST_CASE("gradcheck: kinks and jumps are skipped, and too many of them fail") {
   auto at = [](double place, std::int64_t n) {
     Tensor x = input(n).detach();
