@@ -1,4 +1,3 @@
-#include <fmt/format.h>
 #include <unroll/nn/cell.h>
 
 #include <algorithm>
@@ -9,7 +8,7 @@ namespace {
 thread_local NamedTensors* t_notes = nullptr;
 }
 
-const Tensor& note(const char* name, const Tensor& value) {
+Tensor note(const char* name, Tensor value) {
   if (t_notes != nullptr) t_notes->emplace_back(name, value);
   return value;
 }

@@ -41,9 +41,27 @@ concept Cell = std::derived_from<C, Module> && CellState<typename C::State> &&
   { cell(x, state) } -> std::convertible_to<typename C::State>;
 };
 
+namespace detail {
+template <class Type, class C>
+C* owner(Type C::*member);
+template <class C>
+using CallOwner = decltype(owner(&C::operator()));
+template <class C>
+using StepOwner = decltype(owner(&C::step));
+}  // namespace detail
+
+/// A cell that derives from one with `step`, computes something else by an operator() of its own, and has no begin():
+/// it is that operator which a layer calls at every step.
+template <class C>
+concept OverridesCall = !std::same_as<detail::CallOwner<C>, detail::StepOwner<C>> &&
+                        std::convertible_to<detail::CallOwner<C>, detail::StepOwner<C>> &&
+                        !requires(const C& cell, const typename C::State& state) {
+  cell.begin(state);
+};
+
 /// For a cell's equations, `Tensor r = note("r", sigmoid(…))`: hands the value to whoever traces this step
 /// (Recurrent::trace), and returns it.
-const Tensor& note(const char* name, const Tensor& value);
+Tensor note(const char* name, Tensor value);
 
 // -- A state's tensors
 
@@ -54,7 +72,12 @@ constexpr auto state_tensors(S& state) {
   if constexpr (std::same_as<std::remove_const_t<S>, Tensor>)
     return std::array{&state};
   else
-    return std::apply([&](auto... field) { return std::array{&(state.*field)...}; }, S::fields);
+    return std::apply(
+        [&](auto... field) {
+          static_assert(sizeof(S) == sizeof...(field) * sizeof(Tensor), "`fields` is to name every member of a state");
+          return std::array{&(state.*field)...};
+        },
+        S::fields);
 }
 
 template <CellState S>
@@ -76,10 +99,11 @@ S map_state(const S& state, F f) {
   return make_state<S>([&](std::size_t i) { return f(*tensors[i]); });
 }
 
-/// The same values without history: what one chunk of truncated backpropagation through time hands to the next.
+/// The same values without history (undefined ones stay undefined): what one chunk of truncated backpropagation through
+/// time hands to the next.
 template <CellState S>
 S detach(const S& state) {
-  return map_state(state, [](const Tensor& s) { return s.detach(); });
+  return map_state(state, [](const Tensor& s) { return s.defined() ? s.detach() : s; });
 }
 
 /// The state whose tensors are f({those of the same place in all states}).
@@ -119,7 +143,7 @@ template <Cell C>
 auto begin(const C& cell, const typename C::State& start) {
   if constexpr (requires { cell.begin(start); })
     return cell.begin(start);
-  else if constexpr (requires { cell.sequence_weights(output_of(start)); })
+  else if constexpr (!OverridesCall<C> && requires { cell.sequence_weights(output_of(start)); })
     return [&cell, w = cell.sequence_weights(output_of(start))](const Tensor& x, const typename C::State& state) {
       return cell.step(w, x, state);
     };
@@ -153,9 +177,9 @@ struct CallRules {
   Shape state_lead(const Tensor& x) const;
 };
 
-/// Raises, in this order: ValueError for an undefined x, ShapeError for its rank, ValueError for a state given in part,
-/// ShapeError for the ranks of the state, the features of x, the sizes of the state (of which none may broadcast),
-/// DTypeError unless all have the dtype of the parameters.
+/// Raises, in this order: ValueError for an undefined x, ShapeError for its rank, ValueError for a state given in part
+/// or ShapeError for the rank of its tensors, whichever is seen first, ShapeError for the features of x and the sizes
+/// of the state (of which none may broadcast), DTypeError unless all have the dtype of the parameters.
 void check_call(const CallRules& rules, const Tensor& x, std::span<const Tensor* const> state);
 
 /// `state`, or zeros in its place, after check_call.

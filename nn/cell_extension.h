@@ -11,11 +11,11 @@ namespace unroll::nn {
 ///         nn::ZoneoutOptions{.h = 0.05, .c = 0.5}, nn::WeightDropOptions{.p = 0.5}, nn::LSTMCellOptions{});
 ///
 /// Each takes its own options first and hands the rest on. Stepped by hand, every call is a sequence of its own, with
-/// masks of its own; `auto step = cell.begin(start)` keeps them.
+/// masks of its own; a layer keeps them from step to step.
 ///
-/// A cell with `step(weights, x, state)` and `sequence_weights(h)`, as the built-in ones have.
+/// A cell that steps by `step(weights, x, state)` and `sequence_weights(h)`, as the built-in ones do.
 template <class C>
-concept WeightedCell = Cell<C> && std::derived_from<C, RNNCellBase>;
+concept WeightedCell = Cell<C> && std::derived_from<C, RNNCellBase> && !OverridesCall<C>;
 
 namespace detail {
 /// Raises ValueError unless p is a probability. Returns `next`, the first argument of a cell, so that it comes before

@@ -28,7 +28,7 @@ class LayerNormLSTMCell : public RNNCellBase {
   static constexpr const char* kLayer = "layer_norm_lstm";
   static constexpr std::array kGates = LSTMCell::kGates;
 
-  /// Raises ValueError for sizes that are not positive.
+  /// Raises ValueError for a negative size.
   LayerNormLSTMCell(std::int64_t input_size, std::int64_t hidden_size, const LayerNormCellOptions& options = {});
 
   /// Raises ShapeError or DTypeError when x or the state do not fit, ValueError when only one of h and c is given.
@@ -48,7 +48,7 @@ class LayerNormGRUCell : public RNNCellBase {
   static constexpr const char* kLayer = "layer_norm_gru";
   static constexpr std::array kGates = GRUCell::kGates;
 
-  /// Raises ValueError for sizes that are not positive.
+  /// Raises ValueError for a negative size.
   LayerNormGRUCell(std::int64_t input_size, std::int64_t hidden_size, const LayerNormCellOptions& options = {});
 
   /// Raises ShapeError or DTypeError when x or h do not fit.

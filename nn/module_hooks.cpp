@@ -50,7 +50,6 @@ struct HookedCall::Backward {
   const Module& module;
   const unroll::detail::Hooks<BackwardHook> hooks;
   const std::vector<bool> wanted;  // of the inputs
-  std::size_t outputs = 0;
 
   Backward(const Module& module_, unroll::detail::Hooks<BackwardHook> hooks_, std::vector<bool> wanted_)
       : module(module_), hooks(std::move(hooks_)), wanted(std::move(wanted_)) {}
@@ -135,8 +134,8 @@ void HookedCall::before(std::vector<Tensor>& inputs) {
   record_all("module_inputs", renewed.before, renewed.after, {},
              [hooked = backward_](Gradients g, const Saved&, std::span<Tensor> dx) {
                std::vector<Tensor> gradients = spread(g, hooked->wanted);
-               // No load: the pass began inside the module.
-               hooked->run(gradients, g.back().defined() ? load_of(g.back()) : std::vector<Tensor>(hooked->outputs));
+               // No load: the pass came by another way than through the outputs, as a second derivative does.
+               if (g.back().defined()) hooked->run(gradients, load_of(g.back()));
                for (std::size_t i = 0, k = 0; i < gradients.size(); ++i)
                  if (hooked->wanted[i]) dx[k++] = gradients[i];
              });
@@ -148,7 +147,6 @@ void HookedCall::after(std::vector<Tensor>& outputs) {
   check<ShapeError>(outputs.size() == count, "{}: a forward hook left {} outputs of {}", module_.path(), outputs.size(),
                     count);
   if (!backward_) return;
-  backward_->outputs = outputs.size();
   Renewed renewed(outputs);
   renewed.before.push_back(way_);
   record_all("module_outputs", renewed.before, renewed.after, {},

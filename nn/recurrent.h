@@ -119,6 +119,12 @@ class Recurrent : public RecurrentBase {
       for (std::int64_t direction = 0; direction < num_directions(); ++direction) {
         std::int64_t features = layer == 0 ? input_size : num_directions() * output_size();
         cells_.push_back(std::make_unique<C>(features, hidden_size, args...));
+        const Shape widths = detail::state_widths(*cells_.back(), hidden_size);
+        check<ValueError>(
+            widths == state_widths(),
+            "{}: a cell of {} features has a state of widths {}, one of {} has {}; nn::Stack takes layers "
+            "of different ones",
+            kOp, features, widths, input_size, state_widths());
         add_members_of(*cells_.back(), suffix(layer, direction));
       }
   }

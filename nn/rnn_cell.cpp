@@ -1,5 +1,4 @@
 #include <unroll/autograd/ops/activation.h>
-#include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/nn/rnn_cell.h>
 
 namespace unroll::nn {

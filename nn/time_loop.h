@@ -71,7 +71,9 @@ struct TimeLoop {
       NamedTensors notes;
       detail::NoteScope noting(steps != nullptr ? &notes : nullptr);
       AnomalyScope place(reverse ? "reverse step" : "step", static_cast<std::int64_t>(t), nullptr);
-      state = step(x[t], state);
+      State next = step(x[t], state);
+      check_step(next, state);
+      state = std::move(next);
       outputs[t] = output_of(state);
       if (steps != nullptr) (*steps)[t] = {state, std::move(notes)};
     }
@@ -83,6 +85,18 @@ struct TimeLoop {
     return joined(ended);
   }
 
+  /// Raises unless a cell has returned a state of as many rows as there were, and an output of the width it had.
+  static void check_step(const State& next, const State& before) {
+    auto got = state_tensors(next), were = state_tensors(before);
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      check<ValueError>(got[i]->defined(), "recurrent: the cell returned a state whose tensor {} is undefined", i);
+      const Shape &is = got[i]->shape(), &was = were[i]->shape();
+      if (i == 0 ? is == was : !is.empty() && is[0] == was[0]) [[likely]]
+        continue;
+      unroll::detail::fail<ShapeError>("recurrent: the cell returned a state whose tensor {} has shape {}, expected {}",
+                                       i, is, was);
+    }
+  }
   static std::int64_t rows(const State& state) { return output_of(state).size(0); }
   static State part(const State& state, std::int64_t first, std::int64_t last) {
     return map_state(state, [&](const Tensor& s) { return narrow(s, 0, first, last - first); });

@@ -8,7 +8,8 @@ namespace unroll::nn {
 /// Truncated backpropagation through time (Williams and Peng 1990): cuts x, whose steps lie along `dim`, into parts of
 /// at most `steps`, and calls `part(x_part, first, state)` → state for each, `first` being the step it begins at. What
 /// is handed to the next part has no history, so a backward in `part` ends where the part begins, and no more than one
-/// part's graph is alive. Returns the last state, without history.
+/// part's graph is alive; the first one gets `state` as it is, so an initial state can be learned. Returns the last
+/// state, without history.
 ///
 ///     state = nn::truncated_bptt(x, state, 32, [&](const Tensor& part, int64_t first, const nn::LSTMState& s) {
 ///       auto [output, next] = rnn(part, s);
@@ -25,7 +26,6 @@ S truncated_bptt(const Tensor& x, S state, std::int64_t steps, Part part, std::i
   check<ValueError>(steps > 0, "truncated_bptt: steps must be > 0, got {}", steps);
   check<IndexError>(-x.dim() <= dim && dim < x.dim(), "truncated_bptt: x of shape {} has no dimension {}", x.shape(),
                     dim);
-  state = map_state(state, [](const Tensor& s) { return s.defined() ? s.detach() : s; });
   for (std::int64_t first = 0, all = x.size(dim); first < all; first += steps)
     state = detach(part(narrow(x, dim, first, std::min(steps, all - first)), first, std::as_const(state)));
   return state;

@@ -166,13 +166,37 @@ TEST_CASE("truncated_bptt: no gradient crosses a cut; another dimension; errors"
   CHECK_RAISES(IndexError, "3", nn::truncated_bptt(x, h0, 2, nothing, 3));
 }
 
-TEST_CASE("truncated_bptt: the state that it is given has no history in the first part") {
+TEST_CASE("truncated_bptt: the state that it is given has its history in the first part alone, and learns") {
   Tensor w = ones(1, kDouble).requires_grad_();
-  auto step = [](const Tensor& part, std::int64_t, const Tensor& s) {
-    CHECK_FALSE(s.requires_grad());
-    return Tensor(s + sum(part));
+  auto step = [](const Tensor& part, std::int64_t first, const Tensor& s) {
+    CHECK(s.requires_grad() == (first == 0));
+    Tensor next = s + sum(part);
+    if (next.requires_grad()) sum(3 * next).backward();
+    return next;
   };
   CHECK(nn::truncated_bptt(ones({4, 1}, kDouble), Tensor(2 * w), 2, step).item() == 6);
+  CHECK(w.grad().item() == 6);
+
+  nn::GRU gru(1, 2);
+  nn::InitialState start(gru);
+  nn::truncated_bptt(ones({4, 3, 1}), start(3), 2, [&](const Tensor& part, std::int64_t, const Tensor& s) {
+    auto [output, next] = gru(part, s);
+    sum(output).backward();
+    return next;
+  });
+  CHECK(start.state.grad().defined());
+}
+
+TEST_CASE("truncated_bptt: a part may return no state, with which the next one begins anew") {
+  nn::GRU gru(1, 2);
+  int undefined = 0;
+  const Tensor last =
+      nn::truncated_bptt(ones({6, 1, 1}), Tensor(), 2, [&](const Tensor& part, std::int64_t first, const Tensor& s) {
+        undefined += !s.defined();
+        return first == 0 ? gru(part, s).state : Tensor();
+      });
+  CHECK(undefined == 2);  // given, and after the second part
+  CHECK_FALSE(last.defined());
 }
 
 TEST_CASE("stack: as many states as layers") {

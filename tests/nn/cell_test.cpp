@@ -2,6 +2,10 @@
 
 #include "support/gradients.h"
 #include "support/layers.h"
+#include "support/raises.h"
+
+#include <unroll/nn/weight_drop.h>
+#include <unroll/nn/zoneout.h>
 
 using namespace unroll;
 using doctest::Contains;
@@ -233,6 +237,7 @@ TEST_CASE("cell: detach keeps the values and drops the history") {
   CHECK(equal(state.h, full(2, 2)));
   CHECK(state.c.shares_memory(x));
   CHECK_FALSE(nn::detach(x * 2).requires_grad());
+  CHECK_FALSE(nn::detach(nn::LSTMState{x, {}}).c.defined());
 }
 
 TEST_CASE("cell: states side by side") {
@@ -256,6 +261,66 @@ struct Preparing : nn::Module {
   mutable std::vector<std::int64_t> begun;
 };
 }  // namespace
+
+namespace {
+// A cell of the library's with another operator().
+struct Clipped : nn::LSTMCell {
+  using LSTMCell::LSTMCell;
+  nn::LSTMState operator()(const Tensor& x, const nn::LSTMState& state = {}) const {
+    const nn::LSTMState next = LSTMCell::operator()(x, state);
+    return {next.h, clamp(next.c, -0.01, 0.01)};
+  }
+};
+static_assert(nn::OverridesCall<Clipped> && !nn::FusedCell<Clipped> && !nn::OverridesCall<nn::LSTMCell>);
+static_assert(!nn::WeightedCell<Clipped> && nn::FusedCell<nn::WeightDrop<nn::LSTMCell>>);
+
+// Forgets that x has a batch.
+struct Averages : nn::Module {
+  using State = Tensor;
+  Averages(std::int64_t input_size, std::int64_t hidden_size) : w(input_size, hidden_size) { add("w", w); }
+  Tensor operator()(const Tensor& x, const Tensor& h) const { return mean(tanh(w(x)) + h, {0}, true); }
+  nn::Linear w;
+};
+
+struct Nothing : nn::Module {
+  using State = Tensor;
+  Nothing(std::int64_t, std::int64_t) {}
+  Tensor operator()(const Tensor&, const Tensor&) const { return {}; }
+};
+
+// Whose state is as wide as its input.
+struct AsWide : nn::Module {
+  using State = Tensor;
+  AsWide(std::int64_t input_size, std::int64_t) : width(input_size) {}
+  Shape state_widths() const { return {width}; }
+  Tensor operator()(const Tensor& x, const Tensor&) const { return x; }
+  std::int64_t width;
+};
+}  // namespace
+
+TEST_CASE("cell: one that derives from the library's and calls it is called by its layer at every step") {
+  manual_seed(3);
+  const Tensor x = randn({5, 4, 2});
+  nn::Recurrent<Clipped> rnn(2, 3);
+  nn::LSTMState state{zeros({4, 3}), zeros({4, 3})};
+  for (const Tensor& step : unbind(x)) state = rnn.cell(0)(step, state);
+  CHECK(amax(abs(state.c)).item() <= 0.01f);
+  for (const auto& last : {rnn(x).state, rnn.trace(x).state}) {
+    CHECK(equal(select(last.h, 0, 0), state.h));
+    CHECK(equal(select(last.c, 0, 0), state.c));
+  }
+  nn::Recurrent<nn::Zoneout<Clipped>> zoned(2, 3, {}, nn::ZoneoutOptions{.h = 0, .c = 0});
+  zoned.load_state_dict(rnn.state_dict());
+  CHECK(equal(zoned(x).state.c, rnn(x).state.c));
+}
+
+TEST_CASE("cell: what it returns is looked at") {
+  const Tensor x = ones({3, 4, 2});
+  CHECK_RAISES(ShapeError, "tensor 0 has shape (1, 3), expected (4, 3)", nn::Recurrent<Averages>(2, 3)(x));
+  CHECK_RAISES(ValueError, "tensor 0 is undefined", nn::Recurrent<Nothing>(2, 3)(x));
+  CHECK_RAISES(ValueError, "a cell of 4 features has a state of widths (4,), one of 2 has (2,); nn::Stack",
+               nn::Recurrent<AsWide>(2, 3, {.num_layers = 2, .bidirectional = true}));
+}
 
 TEST_CASE("cell: begin is called once a sequence and direction, with all rows") {
   nn::Recurrent<Preparing> rnn(2, 2, {.bidirectional = true});
