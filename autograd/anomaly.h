@@ -9,8 +9,8 @@ namespace unroll {
 
 class Node;
 
-/// While one lives and is on, this thread looks at every result for a NaN, forward and backward, and raises GradError
-/// at the first:
+/// While one lives and is on, this thread looks at the result of every op for a NaN, forward and backward, and raises
+/// GradError at the first (what is written in place and not recorded is the next op's input):
 ///
 ///     AnomalyMode anomaly;
 ///     for (int64_t t = 0; t < T; ++t) {

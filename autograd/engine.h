@@ -25,11 +25,12 @@ struct BackwardOptions {
 /// graph in common, one gets that far and the others a GradError; to free what another thread retains and still walks
 /// is an error that nothing notices.
 ///
-/// Raises GradError when an output needs no gradient, when the graph has been freed by an earlier backward, when a
-/// saved tensor was written in place, when a gradient function or a hook runs backward through its own graph and does
-/// not retain it, when more than 128 passes run inside each other; ShapeError when a gradient has not its output's
-/// shape, or is missing for an output of several elements. Whatever is raised, by a gradient function or a hook too,
-/// arrives as it is, and all grad() are as before.
+/// Raises GradError when an output needs no gradient, when its gradient is missing and it has several elements, when
+/// the graph has been freed by an earlier backward, when a saved tensor was written in place, when a gradient function
+/// or a hook runs backward through its own graph and does not retain it, when more than 128 passes run inside each
+/// other; ShapeError when a gradient has not its output's shape; ValueError when a grad() to be added to was set to an
+/// expanded tensor. Whatever is raised, by a gradient function or a hook too, arrives as it is, and all grad() are as
+/// before.
 void backward(TensorList outputs, TensorList gradients = {}, const BackwardOptions& options = {});
 
 struct GradOptions {
@@ -45,6 +46,11 @@ struct GradOptions {
 
 /// d(Σ grad_outputs·outputs)/d(input) for each input, leaf or computed. Touches no grad(), and computes nothing else.
 std::vector<Tensor> grad(TensorList outputs, TensorList inputs, const GradOptions& options = {});
+
+namespace detail {
+/// Drops x's gradient, or sets it to zero: in place, or by a new one where that cannot be.
+void zero_grad(const Tensor& x, bool set_to_none);
+}  // namespace detail
 
 }  // namespace unroll
 #pragma GCC visibility pop

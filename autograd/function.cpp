@@ -80,7 +80,11 @@ bool FunctionCall::prepare(const std::vector<Tensor*>& results) {
                       constant = std::exchange(context_.constant_, {});
   for (std::size_t j = 0; j < results.size(); ++j)
     check<ValueError>(results[j]->defined(), "{}: forward returned an undefined tensor as result {}", facts_.name, j);
-  if (!context_.recording_) return false;
+  if (!context_.recording_) {
+    for (Tensor* y : results)  // an argument that is returned is another tensor all the same
+      if (among(inputs_, *y) && !among(dirty, *y)) *y = views::view(*y, y->shape());
+    return false;
+  }
 
   for (const Tensor& x : dirty) {
     check<GradError>(among(inputs_, x), "{}: mark_dirty of a tensor that is no argument of forward", facts_.name);

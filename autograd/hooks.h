@@ -49,9 +49,7 @@ class Hooks {
  private:
   std::shared_ptr<HookList> list_;
 };
-}  // namespace detail
 
-namespace detail {
 template <class F>
 bool is_empty(const F&) {
   return false;

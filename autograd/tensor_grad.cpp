@@ -21,7 +21,7 @@ bool Tensor::is_leaf() const { return !grad_slot() || !grad_slot()->grad_fn; }
 
 const Tensor& Tensor::requires_grad_(bool requires_grad) const {
   check<DTypeError>(!requires_grad || is_floating_point(),
-                    "requires_grad_: only float32 and float64 can require a gradient, got {}", to_string(dtype()));
+                    "requires_grad_: only float32 and float64 can require a gradient, got {}", dtype());
   if (!is_leaf()) {
     check<GradError>(requires_grad,
                      "requires_grad_: this tensor was computed by {}; use detach() for one without history",
@@ -38,8 +38,7 @@ void Tensor::set_grad(const Tensor& grad) const {
   if (grad.defined()) {
     check<ShapeError>(grad.shape() == shape(), "set_grad: the gradient has shape {}, the tensor {}", grad.shape(),
                       shape());
-    check<DTypeError>(grad.dtype() == dtype(), "set_grad: the gradient is {}, the tensor {}", to_string(grad.dtype()),
-                      to_string(dtype()));
+    check<DTypeError>(grad.dtype() == dtype(), "set_grad: the gradient is {}, the tensor {}", grad.dtype(), dtype());
     check<GradError>(!grad.is_same(*this), "set_grad: a tensor cannot be its own gradient");
   }
   if (grad.defined() || grad_slot()) slot_of(*this).grad = grad;
@@ -76,7 +75,7 @@ void detail::zero_grad(const Tensor& x, bool set_to_none) {
 
 std::string detail::gradient_suffix(const Tensor& x) {
   if (!x.requires_grad()) return "";
-  return x.is_leaf() ? ", requires_grad=true" : std::string(", grad_fn=<") + x.grad_slot()->grad_fn->name() + ">";
+  return x.is_leaf() ? "requires_grad=true" : std::string("grad_fn=<") + x.grad_slot()->grad_fn->name() + ">";
 }
 
 }  // namespace unroll

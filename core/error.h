@@ -9,7 +9,7 @@
 #pragma GCC visibility push(default)
 namespace unroll {
 
-/// What every failure of the library is. The text says where, what came and what was expected:
+/// What every failure of the library is. The text says where (which op or call), what came and what was expected:
 /// "lstm: input has 7 features, expected input_size = 5".
 class Error : public std::runtime_error {
  public:

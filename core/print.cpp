@@ -162,7 +162,7 @@ std::string to_string(const Tensor& x) {
   if (x.numel() == 0 && x.dim() != 1) append("size=" + to_string(x.shape()));
   if (x.numel() == 0 ? x.dtype() != DType::Float32 : x.dtype() == DType::Float64)
     append(fmt::format("dtype={}", to_string(x.dtype())));
-  if (std::string suffix = detail::gradient_suffix(x); !suffix.empty()) append(suffix.substr(2));
+  if (std::string suffix = detail::gradient_suffix(x); !suffix.empty()) append(suffix);
   return text + ")";
 }
 

@@ -62,7 +62,7 @@ void fill_uniform(const char* op, const Tensor& x, double from, double to, Gener
   dispatch_float(op, x.dtype(), [&]<class T>() {
     double limit = std::numeric_limits<T>::max();
     check<ValueError>(from <= to && from >= -limit && to <= limit && to - from <= limit,
-                      "{}: [{}, {}) is not a finite {} range with from <= to", op, from, to, to_string(x.dtype()));
+                      "{}: [{}, {}) is not a finite {} range with from <= to", op, from, to, x.dtype());
     in_memory_order<T>(x, [&](T* first, std::int64_t n, std::int64_t step) {
       kernels::uniform(first, n, step, static_cast<T>(from), static_cast<T>(to), g);
     });

@@ -54,8 +54,10 @@ void CosineAnnealingWarmRestarts::validate(const StateDict& numbers) const {
   check_whole(numbers, "T_mult", 1);
   check_least(numbers, "T_i", 1);
   check_least(numbers, "T_cur", 0);
-  double eta_min = numbers.find("eta_min")->second[0];
-  check<ValueError>(std::isfinite(eta_min), "{}: expected a finite eta_min, got {}", name(), eta_min);
+  for (const char* finite : {"T_cur", "eta_min"}) {
+    const double value = numbers.find(finite)->second[0];
+    check<ValueError>(std::isfinite(value), "{}: expected a finite {}, got {}", name(), finite, value);
+  }
 }
 
 void CosineAnnealingWarmRestarts::turn_to(double epoch) noexcept {

@@ -13,9 +13,10 @@ namespace unroll::optim {
 /// is changed by hand is taken up from there.
 ///
 /// A schedule refers to its optimizer, which is to outlive it. The rate a group had when the first schedule was made
-/// for it stays in its option "initial_lr". A schedule that is made with last_epoch = n goes on after epoch n of an
-/// earlier run: it raises ValueError unless the groups have an "initial_lr", which the optimizer's state_dict brings,
-/// and begins with the rates that they have. To go on exactly, load the schedule's state_dict.
+/// for it stays in its option "initial_lr" (OneCycleLR and CyclicLR put the rate there that they begin with). A
+/// schedule that is made with last_epoch = n goes on after epoch n of an earlier run: it raises ValueError unless the
+/// groups have an "initial_lr", which the optimizer's state_dict brings, and begins as torch's does, mostly with the
+/// rates that they have. To go on exactly, load the schedule's state_dict.
 class LRScheduler {
  public:
   /// Every number that the schedule consists of, by torch's names; "base_lrs", "last_lr" and the like have one a group.
@@ -32,7 +33,7 @@ class LRScheduler {
 
   /// Goes on to the next epoch. Raises ValueError when the optimizer has got groups since the schedule was made.
   virtual void step();
-  /// How often step() has been called.
+  /// The epoch it is at: how often step() has been called, counted on from the constructor's last_epoch.
   std::int64_t last_epoch() const { return static_cast<std::int64_t>(number("last_epoch")); }
   /// The rates it set last, one a group.
   const std::vector<double>& get_last_lr() const { return list("last_lr"); }

@@ -50,7 +50,8 @@ class Optimizer {
   /// unknown option or a value outside its domain.
   void add_param_group(const ParamGroup& group);
 
-  /// Drops all gradients, or sets them to zero in place.
+  /// Drops all gradients, or sets them to zero: in place, but for those that have a history or were set to an expanded
+  /// tensor.
   void zero_grad(bool set_to_none = true) const;
 
   /// Moves every parameter that has a gradient. Either all of them or, when this raises, none.
@@ -68,9 +69,9 @@ class Optimizer {
 
   /// Shares memory with the optimizer: a later step shows in it.
   StateDict state_dict() const;
-  /// Copies `state`, converted to the parameters' dtypes. Raises ValueError when groups, their sizes, options or names
-  /// differ or an option is outside its domain, ShapeError when a tensor has not its parameter's shape; then nothing
-  /// has changed.
+  /// Copies `state`, converted to the parameters' dtypes. Options that the optimizer does not know are kept, as a
+  /// schedule's are. Raises ValueError when groups, their sizes or names differ, or an option is missing or outside its
+  /// domain (but for the sign of lr), ShapeError when a tensor has not its parameter's shape; then nothing has changed.
   void load_state_dict(const StateDict& state);
 
  protected:

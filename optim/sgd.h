@@ -20,7 +20,7 @@ struct SGDOptions {
 ///     optim::SGD opt(model.parameters(), {.lr = 0.1, .momentum = 0.9});
 ///     optim::SGD opt({{.params = low, .options = {{"lr", 0.01}}}, {.params = high}}, {.lr = 0.1});
 ///
-/// Raises ValueError for a negative option, or nesterov without momentum or with dampening.
+/// Raises ValueError for a negative lr, momentum or weight_decay, or nesterov without momentum or with dampening.
 class SGD final : public Optimizer {
  public:
   explicit SGD(std::vector<Tensor> params, const SGDOptions& options = {});

@@ -32,7 +32,7 @@ Tensor sub(const Tensor& a, const Tensor& b) {
   return record("sub", {a, b}, std::move(y), unchanged, negated);
 }
 
-Tensor operator-(double a, const Tensor& b) {
+Tensor sub(double a, const Tensor& b) {
   kernels::check_number("sub", b, a);
   Tensor y = kernels::map_number("sub", b, [a](auto x) { return static_cast<decltype(x)>(a) - x; });
   return record("sub", {b}, std::move(y), negated);
@@ -61,16 +61,16 @@ Tensor div(const Tensor& a, const Tensor& b) {
       [](const Tensor& g, const Saved& s) { return -g * (s[0] / s[1] / s[1]); });
 }
 
-Tensor operator/(const Tensor& a, double b) {
+Tensor div(const Tensor& a, double b) {
   Tensor y = kernels::map("div", a, [b](auto x) { return x / static_cast<decltype(x)>(b); });
   return record("div", {a}, std::move(y), [b](const Tensor& g) { return g / b; });
 }
 
-Tensor div(double b, const Tensor& a) {
-  Tensor y = kernels::map("div", a, [b](auto x) { return static_cast<decltype(x)>(b) / x; });
-  // Not −b/a²: the gradient of that would hold a⁴, which overflows long before a³ does.
-  return record("div", {a}, std::move(y), save(a),
-                [b](const Tensor& g, const Saved& s) { return g * (-b / s[0] / s[0]); });
+Tensor div(double a, const Tensor& b) {
+  Tensor y = kernels::map("div", b, [a](auto x) { return static_cast<decltype(x)>(a) / x; });
+  // Not −a/b²: the gradient of that would hold b⁴, which overflows long before b³ does.
+  return record("div", {b}, std::move(y), save(b),
+                [a](const Tensor& g, const Saved& s) { return g * (-a / s[0] / s[0]); });
 }
 
 Tensor neg(const Tensor& x) {
@@ -187,8 +187,7 @@ Tensor clamp(const Tensor& x, double lowest, double highest) {
 }
 
 Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
-  check<DTypeError>(condition.dtype() == DType::Bool, "where: the condition must be bool, got {}",
-                    to_string(condition.dtype()));
+  check<DTypeError>(condition.dtype() == DType::Bool, "where: the condition must be bool, got {}", condition.dtype());
   kernels::check_same_dtype("where", a, b);
   Shape shape = broadcast("where", condition.shape(), broadcast("where", a.shape(), b.shape()));
   Tensor y = empty(shape, a.dtype()), c = views::expand(condition, shape), p = views::expand(a, shape),

@@ -3,7 +3,7 @@
 
 #pragma GCC visibility push(default)
 /// Elementwise arithmetic. Two tensors broadcast by numpy's rule and must have one dtype; a number takes the tensor's.
-/// Integers add, subtract, multiply and negate; everything else wants float32 or float64.
+/// Integers add, subtract, multiply, negate and have abs and sign; everything else wants float32 or float64.
 namespace unroll {
 
 Tensor add(const Tensor& a, const Tensor& b);
@@ -11,9 +11,12 @@ Tensor sub(const Tensor& a, const Tensor& b);
 Tensor mul(const Tensor& a, const Tensor& b);
 Tensor div(const Tensor& a, const Tensor& b);
 Tensor add(const Tensor& a, double b);
+inline Tensor sub(const Tensor& a, double b) { return add(a, -b); }
+Tensor sub(double a, const Tensor& b);
 Tensor mul(const Tensor& a, double b);
-/// b / a for a number b.
-Tensor div(double b, const Tensor& a);
+/// Divided, not multiplied by a rounded 1 / b.
+Tensor div(const Tensor& a, double b);
+Tensor div(double a, const Tensor& b);
 
 inline Tensor operator+(const Tensor& a, const Tensor& b) { return add(a, b); }
 inline Tensor operator-(const Tensor& a, const Tensor& b) { return sub(a, b); }
@@ -21,13 +24,12 @@ inline Tensor operator*(const Tensor& a, const Tensor& b) { return mul(a, b); }
 inline Tensor operator/(const Tensor& a, const Tensor& b) { return div(a, b); }
 inline Tensor operator+(const Tensor& a, double b) { return add(a, b); }
 inline Tensor operator+(double a, const Tensor& b) { return add(b, a); }
-inline Tensor operator-(const Tensor& a, double b) { return add(a, -b); }
-Tensor operator-(double a, const Tensor& b);
+inline Tensor operator-(const Tensor& a, double b) { return sub(a, b); }
+inline Tensor operator-(double a, const Tensor& b) { return sub(a, b); }
 inline Tensor operator*(const Tensor& a, double b) { return mul(a, b); }
 inline Tensor operator*(double a, const Tensor& b) { return mul(b, a); }
+inline Tensor operator/(const Tensor& a, double b) { return div(a, b); }
 inline Tensor operator/(double a, const Tensor& b) { return div(a, b); }
-/// a / b, divided, not multiplied by a rounded 1 / b.
-Tensor operator/(const Tensor& a, double b);
 
 Tensor neg(const Tensor& x);
 inline Tensor operator-(const Tensor& x) { return neg(x); }

@@ -24,7 +24,7 @@ Tensor compare_number(const Tensor& a, double b, F f) {
 }
 
 void check_mask(const char* op, const Tensor& x) {
-  check<DTypeError>(x.dtype() == DType::Bool, "{}: expected bool, got {}", op, to_string(x.dtype()));
+  check<DTypeError>(x.dtype() == DType::Bool, "{}: expected bool, got {}", op, x.dtype());
 }
 
 template <class F>

@@ -3,7 +3,8 @@
 
 #pragma GCC visibility push(default)
 /// Not differentiable, and the whole list of what is not: comparisons and masks yield Bool, argmax and argmin yield
-/// Int64. Their results never require a gradient. (sign is in arithmetic.h: its derivative exists and is 0.)
+/// Int64. Their results never require a gradient. (sign is in arithmetic.h: its derivative exists and is 0.) Raises
+/// DTypeError for Bool where numbers are ordered, and for anything else where a mask is wanted.
 namespace unroll {
 
 /// a = b, a ≠ b, a < b, a ≤ b, a > b, a ≥ b, element by element. Two tensors broadcast and must have one dtype.

@@ -130,6 +130,7 @@ Tensor embedding(const Tensor& input, const Tensor& weight, std::optional<std::i
 }
 
 Tensor masked_fill(const Tensor& x, const Tensor& mask, double value) {
+  check<DTypeError>(mask.dtype() == DType::Bool, "masked_fill: expected a mask of bool, got {}", mask.dtype());
   check<ShapeError>(broadcast("masked_fill", mask.shape(), x.shape()) == x.shape(),
                     "masked_fill: mask of shape {} does not broadcast to {}", mask.shape(), x.shape());
   return where(mask, scalar(value, x.dtype()), x);

@@ -19,7 +19,7 @@
 namespace unroll {
 namespace {
 
-Tensor reduce(const Tensor& loss, Reduction reduction) {
+Tensor reduce(const char* op, const Tensor& loss, Reduction reduction) {
   switch (reduction) {
     case Reduction::None:
       return loss;
@@ -28,9 +28,9 @@ Tensor reduce(const Tensor& loss, Reduction reduction) {
     case Reduction::Sum:
       return sum(loss);
     case Reduction::BatchMean:
-      detail::fail<ValueError>("loss: Reduction::BatchMean goes with kl_div alone");
+      detail::fail<ValueError>("{}: Reduction::BatchMean goes with kl_div alone", op);
   }
-  detail::fail<ValueError>("loss: {} is no Reduction", static_cast<int>(reduction));
+  detail::fail<ValueError>("{}: {} is no Reduction", op, static_cast<int>(reduction));
 }
 
 void check_alike(const char* op, const Tensor& input, const Tensor& target) {
@@ -58,22 +58,22 @@ Tensor huber(const Tensor& x, double delta) {
 }  // namespace
 
 Tensor mse_loss(const Tensor& input, const Tensor& target, const LossOptions& options) {
-  return reduce(square(difference("mse_loss", input, target)), options.reduction);
+  return reduce("mse_loss", square(difference("mse_loss", input, target)), options.reduction);
 }
 
 Tensor l1_loss(const Tensor& input, const Tensor& target, const LossOptions& options) {
-  return reduce(abs(difference("l1_loss", input, target)), options.reduction);
+  return reduce("l1_loss", abs(difference("l1_loss", input, target)), options.reduction);
 }
 
 Tensor smooth_l1_loss(const Tensor& input, const Tensor& target, const SmoothL1LossOptions& options) {
   check<ValueError>(options.beta >= 0, "smooth_l1_loss: beta = {} must not be negative", options.beta);
   Tensor x = difference("smooth_l1_loss", input, target);
-  return reduce(options.beta > 0 ? huber(x, options.beta) / options.beta : abs(x), options.reduction);
+  return reduce("smooth_l1_loss", options.beta > 0 ? huber(x, options.beta) / options.beta : abs(x), options.reduction);
 }
 
 Tensor huber_loss(const Tensor& input, const Tensor& target, const HuberLossOptions& options) {
   check<ValueError>(options.delta > 0, "huber_loss: delta = {} must be positive", options.delta);
-  return reduce(huber(difference("huber_loss", input, target), options.delta), options.reduction);
+  return reduce("huber_loss", huber(difference("huber_loss", input, target), options.delta), options.reduction);
 }
 
 Tensor kl_div(const Tensor& input, const Tensor& target, const KLDivLossOptions& options) {
@@ -85,7 +85,7 @@ Tensor kl_div(const Tensor& input, const Tensor& target, const KLDivLossOptions&
     Tensor t = masked_fill(target, eq(target, 0), 1);  // 1 ln 1 stands for 0 ln 0
     each = t * log(t) - target * input;
   }
-  if (options.reduction != Reduction::BatchMean) return reduce(each, options.reduction);
+  if (options.reduction != Reduction::BatchMean) return reduce("kl_div", each, options.reduction);
   return input.dim() == 0 ? each : sum(each) / static_cast<double>(input.size(0));
 }
 
@@ -132,7 +132,7 @@ Tensor binary_cross_entropy(const Tensor& input, const Tensor& target, const BCE
   check_probabilities(kOp, "target", target);
   Tensor loss = cross_entropy_of_probabilities(input, target);
   if (options.weight.defined()) loss = loss * options.weight;
-  return reduce(loss, options.reduction);
+  return reduce(kOp, loss, options.reduction);
 }
 
 Tensor binary_cross_entropy_with_logits(const Tensor& input, const Tensor& target,
@@ -148,7 +148,7 @@ Tensor binary_cross_entropy_with_logits(const Tensor& input, const Tensor& targe
   if (options.pos_weight.defined()) positive = positive * options.pos_weight;
   Tensor loss = positive + negative;
   if (options.weight.defined()) loss = loss * options.weight;
-  return reduce(loss, options.reduction);
+  return reduce(kOp, loss, options.reduction);
 }
 
 namespace {
@@ -225,7 +225,8 @@ Tensor negative_log_softmax_at(const Tensor& x, const Tensor& t) {
 //   −(1 − ε)·w[t]·log p[t] − ε/C·Σ w·log p,
 // where negative(t) computes −log p[t], and log_p is needed for ε > 0 only.
 template <class Negative>
-Tensor class_loss(Negative negative, const Tensor& log_p, const Tensor& target, const CrossEntropyOptions& options) {
+Tensor class_loss(const char* op, Negative negative, const Tensor& log_p, const Tensor& target,
+                  const CrossEntropyOptions& options) {
   double smoothing = options.label_smoothing;
   Tensor ignored = eq(target, static_cast<double>(options.ignore_index)), t = masked_fill(target, ignored, 0);
   Tensor loss = negative(t), weight;
@@ -238,7 +239,7 @@ Tensor class_loss(Negative negative, const Tensor& log_p, const Tensor& target, 
     loss = (1 - smoothing) * loss - uniform * weighted_sum(log_p, options.weight);
   }
   loss = masked_fill(loss, ignored, 0);
-  if (options.reduction != Reduction::Mean) return reduce(loss, options.reduction);
+  if (options.reduction != Reduction::Mean) return reduce(op, loss, options.reduction);
   if (weight.defined()) return sum(loss) / sum(masked_fill(weight, ignored, 0));
   return sum(loss) / static_cast<double>(t.numel() - sum(ignored).item<std::int64_t>());
 }
@@ -248,7 +249,7 @@ Tensor class_loss(Negative negative, const Tensor& log_p, const Tensor& target, 
 Tensor nll_loss(const Tensor& input, const Tensor& target, const NLLLossOptions& options) {
   check_input("nll_loss", input, options.weight);
   check_classes("nll_loss", input, target, options.ignore_index);
-  return class_loss([&](const Tensor& t) { return negative_at(input, t); }, input, target,
+  return class_loss("nll_loss", [&](const Tensor& t) { return negative_at(input, t); }, input, target,
                     {.weight = options.weight, .ignore_index = options.ignore_index, .reduction = options.reduction});
 }
 
@@ -260,9 +261,11 @@ Tensor cross_entropy(const Tensor& input, const Tensor& target, const CrossEntro
   if (!target.is_floating_point()) {
     check_classes("cross_entropy", input, target, options.ignore_index);
     if (smoothing == 0)
-      return class_loss([&](const Tensor& t) { return negative_log_softmax_at(input, t); }, {}, target, options);
+      return class_loss(
+          "cross_entropy", [&](const Tensor& t) { return negative_log_softmax_at(input, t); }, {}, target, options);
     Tensor log_p = log_softmax(input, class_dim(input));
-    return class_loss([&](const Tensor& t) { return negative_at(log_p, t); }, log_p, target, options);
+    return class_loss(
+        "cross_entropy", [&](const Tensor& t) { return negative_at(log_p, t); }, log_p, target, options);
   }
   check_alike("cross_entropy", input, target);
   check<ValueError>(options.ignore_index < 0,
@@ -270,7 +273,7 @@ Tensor cross_entropy(const Tensor& input, const Tensor& target, const CrossEntro
                     options.ignore_index);
   std::int64_t dim = class_dim(input);
   Tensor p = smoothing > 0 ? (1 - smoothing) * target + smoothing / static_cast<double>(input.size(dim)) : target;
-  return reduce(-weighted_sum(p * log_softmax(input, dim), options.weight), options.reduction);
+  return reduce("cross_entropy", -weighted_sum(p * log_softmax(input, dim), options.weight), options.reduction);
 }
 
 }  // namespace unroll

@@ -2,8 +2,9 @@
 #include <unroll/core/tensor.h>
 
 #pragma GCC visibility push(default)
-/// Matrix products of float32 and float64 tensors. Transposed and narrowed operands are multiplied where they lie, and
-/// broadcast batch dimensions are never written out, neither in the product nor in its gradients.
+/// Matrix products of float32 and float64 tensors. Transposed and narrowed matrices are multiplied where they lie, and
+/// broadcast batch dimensions are never written out, neither in the product nor in its gradients. A batch times one
+/// matrix is a single product, for which a batch that is not row-major is copied.
 namespace unroll {
 
 /// The product of two tensors by torch's rules: (N, K)·(K, M) → (N, M). Dimensions before the last two are a batch and

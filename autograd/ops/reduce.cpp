@@ -177,7 +177,7 @@ Tensor norm(const Tensor& x, double p) { return norm(x, p, {}); }
 /// y = (Σ |x|ᵖ)^(1/p).   d/dx = sign(x)·|x|ᵖ⁻¹ / yᵖ⁻¹, and 0 where x or y is 0
 Tensor norm(const Tensor& x, double p, const Shape& dims, bool keepdim) {
   check<ValueError>(!std::isnan(p), "norm: p is NaN");
-  check<DTypeError>(x.is_floating_point(), "norm: expected float32 or float64, got {}", to_string(x.dtype()));
+  check<DTypeError>(x.is_floating_point(), "norm: expected float32 or float64, got {}", x.dtype());
   if (p == 1) return sum(abs(x), dims, keepdim);
   if (std::isinf(p)) return p > 0 ? amax(abs(x), dims, keepdim) : amin(abs(x), dims, keepdim);
   Plan way = plan("norm", x, dims, keepdim);

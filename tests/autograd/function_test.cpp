@@ -104,7 +104,7 @@ TEST_CASE("Function: values and derivatives of every order") {
   Tensor y = Cube::apply(x, 2.0);
   CHECK(of(y) == Values{0.25, -16});
   CHECK_FALSE(y.is_leaf());
-  CHECK(detail::gradient_suffix(y) == ", grad_fn=<Cube>");
+  CHECK(detail::gradient_suffix(y) == "grad_fn=<Cube>");
   sum(y).backward();
   CHECK(of(x.grad()) == Values{1.5, 24});
   check_gradients([](const Tensors& in) { return Tensors{Cube::apply(in[0], 2.0)}; }, {x});
@@ -341,6 +341,17 @@ TEST_CASE("Function: a result that is an argument, a parameter or another result
   CHECK(parameter.is_leaf());
   CHECK(of(grad({sum(both[1] + both[2])}, {x}, {.retain_graph = true})[0]) == Values{110, 110});
   CHECK(of(grad({sum(both[0])}, {x})[0]) == Values{1, 1});
+}
+
+TEST_CASE("Function: an argument that is returned is another tensor where nothing is recorded, too") {
+  Tensor x = leaf({1, 2}), y;
+  {
+    NoGrad guard;
+    y = Returned::apply(x);
+  }
+  CHECK_FALSE(y.is_same(x));
+  CHECK_FALSE(y.requires_grad());
+  CHECK(y.shares_memory(x));
 }
 
 TEST_CASE("Function: once_differentiable") {

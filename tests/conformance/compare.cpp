@@ -20,11 +20,11 @@ struct Bound {
 
 constexpr double kUnheardOf = -1;  // PyTorch's side writes no such case
 constexpr Bound kBounds[] = {
-    {"module", 1e-11, 1e-5, 3e-5},
-    {"packed", 1e-11, 1e-5, 3e-5},
-    {"dropout", 1e-11, 1e-5, 3e-5},
-    {"loss", 1e-11, 1e-5, 3e-5},
-    {"op", 1e-11, 1e-5, 3e-5},
+    {"module", 1e-11, 1e-5, 1e-5},
+    {"packed", 1e-11, 1e-5, 1e-5},
+    {"dropout", 1e-11, 1e-5, 1e-5},
+    {"loss", 1e-11, 1e-5, 1e-5},
+    {"op", 1e-11, 1e-5, 1e-5},
     {"double", 1e-9, kUnheardOf, kUnheardOf},
     {"optim", 1e-13, 1e-6, 1e-6},
     {"schedule", 1e-13, 1e-6, 1e-6},

@@ -197,7 +197,8 @@ TEST_CASE_FIXTURE(Fixture, "errors of ops: indices") {
   table.row<ShapeError>("masked_fill by a mask that does not fit", {"masked_fill", "(2,)", "(2, 3)"}, [&] {
     return masked_fill(x, tensor({true, false}), 0);
   });
-  table.row<DTypeError>("masked_fill by numbers", {"where", "bool", "float32"}, [&] { return masked_fill(x, v, 0); });
+  table.row<DTypeError>("masked_fill by numbers", {"masked_fill", "bool", "float32"},
+                        [&] { return masked_fill(x, v, 0); });
 }
 
 TEST_CASE_FIXTURE(Fixture, "errors of ops: in place") {

@@ -10,6 +10,7 @@
 
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <memory>
 
 using namespace unroll;
@@ -159,6 +160,7 @@ TEST_CASE("schedules: a state with a number outside its domain changes nothing")
   rejects(step, "step_size", 1.5, "step_lr: expected a whole step_size, got 1.5");
   rejects(step, "gamma", std::nan(""), "gamma ≥ 0, got nan");
   rejects(warm, "T_cur", -1, "T_cur ≥ 0, got -1");
+  rejects(warm, "T_cur", std::numeric_limits<double>::infinity(), "finite T_cur");
   rejects(cycle, "mode", 3, "cyclic_lr: expected mode ≤ 2, got 3");
   rejects(cycle, "max_momentums", 1, "max_momentums < 1 for beta1, got 1");
   rejects(chained, "1.gamma", -1, "exponential_lr: expected gamma ≥ 0, got -1");
