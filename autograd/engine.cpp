@@ -1,4 +1,5 @@
 #include <unroll/autograd/anomaly.h>
+#include <unroll/autograd/detail/common_lock.h>
 #include <unroll/autograd/detail/plan.h>
 #include <unroll/autograd/detail/sole_owner.h>
 #include <unroll/autograd/engine.h>
@@ -7,14 +8,12 @@
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/reduce.h>
 #include <unroll/autograd/ops/shape.h>
-#include <unroll/core/detail/process.h>
 #include <unroll/core/kernels/copy.h>
 #include <unroll/core/kernels/elementwise.h>
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <mutex>
 
 namespace unroll {
 namespace {
@@ -248,13 +247,10 @@ void check_outputs(const char* op, TensorList outputs, TensorList gradients) {
   }
 }
 
-std::mutex committing;
-
 // Adds the pass's results to .grad: all that can fail first, then all or none. One thread at a time, for passes of
 // several threads may end in the same leaves. What a grad was before goes with the pass, not under the lock.
 void commit(Pass& pass, bool create_graph) {
-  detail::free_in_children<committing>();
-  std::lock_guard lock(committing);
+  const detail::CommonLock lock;
   const auto slots = pass.wanted();
   const auto grads = pass.results();
   for (std::size_t i = 0; i < slots.size(); ++i) {

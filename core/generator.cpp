@@ -8,6 +8,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <utility>
 
 namespace unroll {
 namespace {
@@ -107,14 +108,15 @@ void Generator::set_state(std::span<const std::byte> bytes) {
 // Not in thread_local memory, which 2.5 KB are not for; and not a thread_local pointer that owns it, since what draws
 // may be destroyed later than that: other thread_local and static objects. A key's destructor runs after all of them,
 // and not at all at the end of the main thread.
+static thread_local constinit Generator* mine = nullptr;
+
 Generator& default_generator() {
-  thread_local constinit Generator* mine = nullptr;
   if (mine != nullptr) [[likely]]
     return *mine;
   static const pthread_key_t owner = [] {
     detail::stay_loaded();
     pthread_key_t key{};
-    check<Error>(pthread_key_create(&key, [](void* p) { delete static_cast<Generator*>(p); }) == 0,
+    check<Error>(pthread_key_create(&key, [](void*) { delete std::exchange(mine, nullptr); }) == 0,
                  "default_generator: the process has no room for another key of thread-specific data");
     return key;
   }();

@@ -1,16 +1,14 @@
+#include <unroll/autograd/detail/common_lock.h>
 #include <unroll/autograd/ops/activation.h>
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/reduce.h>
 #include <unroll/autograd/record.h>
-#include <unroll/core/detail/process.h>
 #include <unroll/core/kernels/copy.h>
 #include <unroll/core/kernels/elementwise.h>
 #include <unroll/core/view.h>
 
-#include <mutex>
-
 // Tensor's in-place methods. Recorded, x.op_(…) computes x ← op(x, …) like the plain op, writes the result into x's
-// memory, and x is from then on what the op returned. A view is part of its base (core/tensor.h, Body::base), so what
+// memory, and x is from then on what the op returned. A view is part of its base (core/detail/body.h), so what
 // was written through it is placed into the base: base ← put(base, op(view, …)). A base whose history is rewritten
 // counts that, and its views, the one that was written among them, take theirs anew from it when they are next asked.
 namespace unroll {
@@ -108,8 +106,6 @@ Ref<detail::GradSlot> take_history(detail::Body& x, detail::Body& from) {
   return then;
 }
 
-std::mutex following;
-
 }  // namespace
 
 namespace detail {
@@ -128,9 +124,8 @@ void before_write(const Tensor& x, const char* op) {
 }
 
 void follow_base(Body& view) {
-  free_in_children<following>();
-  Ref<GradSlot> before;             // goes after the lock: a hook's destructor may ask for another view
-  std::lock_guard lock(following);  // threads may read one view
+  Ref<GradSlot> before;  // goes after the lock: what a hook has captured may do anything in its destructor
+  const CommonLock lock;
   if (!view.is_outdated()) return;
   Tensor base{view.base};
   if (view.storage == base.body().storage) {  // Module::to gives a base other memory; a view keeps the old, and itself

@@ -1,13 +1,11 @@
 #pragma once
 #include <pthread.h>
 
-#include <mutex>
-
 namespace unroll::detail {
 
 /// From now on fork() waits until nobody holds `mutex`, so that the child, which has the forking thread alone, finds
 /// it free and what it guards whole. Of two that are held at once the inner one is to be told first.
-template <std::mutex& mutex>
+template <auto& mutex>
 void free_in_children() {
   [[maybe_unused]] static const int once =
       pthread_atfork([] { mutex.lock(); }, [] { mutex.unlock(); }, [] { mutex.unlock(); });
