@@ -81,7 +81,8 @@ CheckedFunction checked_function(F f) {
 ///   and create_graph change nothing (of up to four outputs or inputs in any combination, of more each alone and each
 ///   left out); two backwards add up in grad(); nothing is written to an input or left behind.
 /// - float32 inputs are converted for the time of the check, where they are, and measured in float64; then the gradient
-///   in float32 is compared with that in float64.
+///   in float32 is compared with that in float64, which it may be off by rounding, or, where f magnifies that, by as
+///   much as rounding its inputs moves it.
 ///
 /// Elements are moved in the inputs' own memory, so `f` may also reach them in other ways, and are put back; grad(),
 /// version() and the default generator stay as they are.

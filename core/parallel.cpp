@@ -1,4 +1,5 @@
 #include <dlfcn.h>
+#include <link.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -234,8 +235,13 @@ int get_num_threads() noexcept {
 
 namespace detail {
 void stay_loaded() noexcept {
+#ifdef __GLIBC__
   static const char somewhere = 0;
-  if (Dl_info here; dladdr(&somewhere, &here) != 0) dlopen(here.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+  Dl_info here;
+  link_map* object = nullptr;  // whose name is empty for the program itself
+  if (dladdr1(&somewhere, &here, reinterpret_cast<void**>(&object), RTLD_DL_LINKMAP) != 0 && *object->l_name != 0)
+    dlopen(object->l_name, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+#endif
 }
 
 int cores(const char* cpus) noexcept {

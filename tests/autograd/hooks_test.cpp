@@ -10,7 +10,9 @@
 #include <unroll/autograd/ops/reduce.h>
 #include <unroll/autograd/ops/shape.h>
 
+#include <cmath>
 #include <functional>
+#include <memory>
 #include <stdexcept>
 
 using namespace unroll;
@@ -248,6 +250,24 @@ TEST_CASE("hooks: nothing is left behind, and a hundred thousand that own each o
     CHECK(grad({y}, {x})[0].item() == 1);
   }
   CHECK(Live() == before);
+}
+
+TEST_CASE("register_hook: a hook that drops the last handles of the graph it is called in") {
+  Tensor x = leaf({1, 2}), y = tanh(x);
+  auto outputs = std::make_unique<std::vector<Tensor>>(), gradients = std::make_unique<std::vector<Tensor>>();
+  {
+    Tensor z = y * 3;
+    z.register_hook([&](const Tensor& g) {
+      outputs.reset(), gradients.reset();
+      y = Tensor();
+      return g;
+    });
+    *outputs = {z * 2};
+    *gradients = {ones(2, DType::Float64)};
+  }
+  backward(*outputs, *gradients);
+  const double t = std::tanh(1);
+  CHECK(of(x.grad())[0] == doctest::Approx(6 * (1 - t * t)));
 }
 
 TEST_CASE("register_hook: what a hook adds runs from the next backward on") {
