@@ -14,31 +14,22 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 /// The largest error that a kind allows, by dtype. 0 asks for every bit.
 struct Bound {
   std::string_view kind;
-  double float64, float32, float32_gradient;
+  double float64, float32;
   bool each_element = false;  // against its own magnitude, not that of the largest in the tensor
 };
 
 constexpr double kUnheardOf = -1;  // PyTorch's side writes no such case
 constexpr Bound kBounds[] = {
-    {"module", 1e-11, 1e-5, 1e-5},
-    {"packed", 1e-11, 1e-5, 1e-5},
-    {"dropout", 1e-11, 1e-5, 1e-5},
-    {"loss", 1e-11, 1e-5, 1e-5},
-    {"op", 1e-11, 1e-5, 1e-5},
-    {"double", 1e-9, kUnheardOf, kUnheardOf},
-    {"optim", 1e-13, 1e-6, 1e-6},
-    {"schedule", 1e-13, 1e-6, 1e-6},
-    {"train", 1e-9, kUnheardOf, kUnheardOf, true},
-    {"init", 0, 0, 0},
-    {"random", 0, 0, 0},
+    {"module", 1e-11, 1e-5}, {"packed", 1e-11, 1e-5},   {"dropout", 1e-11, 1e-5},
+    {"loss", 1e-11, 1e-5},   {"op", 1e-11, 1e-5},       {"double", 1e-9, kUnheardOf},
+    {"optim", 1e-13, 1e-6},  {"schedule", 1e-13, 1e-6}, {"train", 1e-9, kUnheardOf, true},
+    {"init", 0, 0},          {"random", 0, 0},
 };
 
 double bound_of(const Bound& row, const Answer& answer) {
   const DType dtype = answer.value.dtype();
   if (!is_floating(dtype)) return 0;
-  const double bound = dtype == DType::Float64            ? row.float64
-                       : answer.name.starts_with("grad.") ? row.float32_gradient
-                                                          : row.float32;
+  const double bound = dtype == DType::Float64 ? row.float64 : row.float32;
   check<ValueError>(bound != kUnheardOf, "kind {} has no bound for {}", row.kind, dtype);
   return bound;
 }
