@@ -62,8 +62,7 @@ struct Running {
 // One backward pass.
 class Pass {
  public:
-  Pass(TensorList outputs, bool keep_graph, bool all)
-      : keep_graph_(keep_graph), outputs_(outputs.begin(), outputs.end()), plan_(outputs, all) {}
+  Pass(TensorList outputs, bool keep_graph, bool all) : keep_graph_(keep_graph), plan_(outputs, all) {}
   ~Pass() {
     if (claimed_ != nullptr) claimed_->disclaim();  // its function raised
   }
@@ -73,19 +72,19 @@ class Pass {
   /// Asks for the gradient of a tensor; returns its place among the results.
   std::size_t want(const Tensor& x) { return plan_.want(x.body().grad_slot); }
 
-  void run(TensorList gradients) {
+  void run(TensorList outputs, TensorList gradients) {
     plan_.find_needed();
     grads_.resize(plan_.grads());
     results_.resize(plan_.wanted().size());
     grad_in_.resize(plan_.inputs());
     sums_.resize(plan_.inputs());
     Running running;
-    for (std::size_t i = 0; i < outputs_.size(); ++i) {
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
       Tensor g =
-          gradients.empty() || !gradients[i].defined() ? ones_like(outputs_[i]) : gradients[i].to(outputs_[i].dtype());
+          gradients.empty() || !gradients[i].defined() ? ones_like(outputs[i]) : gradients[i].to(outputs[i].dtype());
       if (std::string at = anomaly_ ? detail::find_nan(g) : std::string(); !at.empty())
         detail::fail<GradError>("backward: the gradient given for output {} has a NaN at {}", i, at);
-      if (std::uint32_t target = plan_.grad_of_output(i, *outputs_[i].grad_slot()); target != Plan::kNowhere)
+      if (std::uint32_t target = plan_.grad_of_output(i, *outputs[i].grad_slot()); target != Plan::kNowhere)
         accumulate(sum_at(target), std::move(g));
     }
     for (const Plan::Visit& visit : plan_.visits()) {
@@ -224,7 +223,6 @@ class Pass {
   }
 
   const bool keep_graph_, anomaly_ = AnomalyMode::enabled();
-  const Vector<Tensor> outputs_;  // and with them the graph, whatever a hook does to the caller's
   Plan plan_;
   Vector<Tensor> grads_;     // of all nodes' outputs
   Vector<Tensor> results_;   // gradients that were asked for
@@ -290,6 +288,7 @@ void backward(TensorList outputs, TensorList gradients, const BackwardOptions& o
   }
   check_outputs("backward", outputs, gradients);
   GradMode mode(options.create_graph);
+  const Vector<Tensor> held(outputs.begin(), outputs.end());  // and the graph, whatever a hook does to the caller's
   Pass pass(outputs, options.retain_graph.value_or(options.create_graph), !options.inputs);
   if (options.inputs) {
     check<GradError>(!options.inputs->empty(),
@@ -299,7 +298,7 @@ void backward(TensorList outputs, TensorList gradients, const BackwardOptions& o
       pass.want(x);
     }
   }
-  pass.run(gradients);
+  pass.run(outputs, gradients);
   commit(pass, options.create_graph);
 }
 
@@ -307,13 +306,14 @@ std::vector<Tensor> grad(TensorList outputs, TensorList inputs, const GradOption
   check_outputs("grad", outputs, options.grad_outputs);
   check<GradError>(!inputs.empty(), "grad: no inputs to differentiate with respect to");
   GradMode mode(options.create_graph);
+  const Vector<Tensor> held(outputs.begin(), outputs.end());
   Pass pass(outputs, options.retain_graph.value_or(options.create_graph), false);
   std::vector<std::size_t> places;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     check<GradError>(inputs[i].requires_grad(), "grad: input {} does not require a gradient", i);
     places.push_back(pass.want(inputs[i]));
   }
-  pass.run(options.grad_outputs);
+  pass.run(outputs, options.grad_outputs);
   std::vector<Tensor> result;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     result.push_back(pass.results()[places[i]]);
