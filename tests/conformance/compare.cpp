@@ -43,17 +43,15 @@ double bound_of(const Bound& row, const Answer& answer) {
   return bound;
 }
 
-/// Whether a and b have the same bits, are both NaN, or are at most `ulps` units in the last place of |b| + beside
-/// apart.
+/// Whether a and b have the same bits, are both NaN, or are at most `ulps` apart.
 template <class T>
-bool same(T a, T b, std::int64_t ulps, double beside) {
+bool same(T a, T b, std::int64_t ulps) {
   if constexpr (std::is_floating_point_v<T>) {
     using Bits = std::conditional_t<sizeof(T) == 8, std::int64_t, std::int32_t>;
     const auto x = std::bit_cast<Bits>(a), y = std::bit_cast<Bits>(b);
     if (x == y || (std::isnan(a) && std::isnan(b))) return true;
-    const T scale = std::abs(b) + static_cast<T>(beside),
-            unit = std::nextafter(scale, std::numeric_limits<T>::infinity()) - scale;
-    return ulps > 0 && std::abs(a - b) <= static_cast<T>(ulps) * unit;
+    // Numbers of one sign are ordered as their bits are.
+    return (x < 0) == (y < 0) && std::abs(std::int64_t{x} - std::int64_t{y}) <= ulps;
   } else {
     return a == b;
   }
@@ -73,16 +71,16 @@ double magnitude(T x) {
 
 template <class T>
 Worst furthest(const std::vector<T>& got, const std::vector<T>& expected, double bound, bool each_element,
-               const Answer& answer) {
+               std::int64_t ulps) {
   double largest = 0;
   for (T x : expected) largest = std::max(largest, magnitude(x));
   Worst worst;
   for (std::size_t i = 0; i < got.size(); ++i) {
-    if (same<T>(got[i], expected[i], 0, 0)) continue;
+    if (same<T>(got[i], expected[i], 0)) continue;
     const double apart = std::abs(static_cast<double>(got[i]) - static_cast<double>(expected[i]));
     const double scale = std::max(1e-3, each_element ? magnitude(expected[i]) : largest);
     const double error = std::isfinite(apart) ? apart / scale : kInfinity;
-    const bool allowed = bound == 0 ? same<T>(got[i], expected[i], answer.ulps, answer.beside) : error <= bound;
+    const bool allowed = bound == 0 ? same<T>(got[i], expected[i], ulps) : error <= bound;
     if (allowed > worst.allowed) continue;
     if (allowed < worst.allowed || error > worst.error) worst = {allowed, error, i};
   }
@@ -109,7 +107,7 @@ std::pair<std::string, double> compare(const Bound& row, const Answer& answer, c
   return dispatch(got.dtype(), [&]<class T>() -> std::pair<std::string, double> {
     const auto a = got.to_vector<T>(), b = expected.to_vector<T>();
     const double bound = bound_of(row, answer);
-    const Worst worst = furthest<T>(a, b, bound, row.each_element, answer);
+    const Worst worst = furthest<T>(a, b, bound, row.each_element, answer.ulps);
     if (worst.allowed) return {"", worst.error};
     const std::string limit = bound > 0          ? fmt::format("bound {:g}", bound)
                               : answer.ulps == 0 ? "to be equal to the bit"

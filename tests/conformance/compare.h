@@ -7,9 +7,8 @@ namespace conformance {
 struct Answer {
   std::string name;
   Tensor value;
-  /// Where the kind asks for every bit, an element x may be off by as many units in the last place of |x| + beside.
+  /// Where the kind asks for every bit: by how many units in the last place an element may still be off.
   std::int64_t ulps = 0;
-  double beside = 0;
 };
 using Answers = std::vector<Answer>;
 
