@@ -58,13 +58,27 @@ struct RecurrentSteps {
     const auto [t0, t1] = std::minmax({at(k0), at(k1 - 1)});
     return {first(t0), first(t1) + rows(t1)};
   }
+  /// From chunk(i) to before chunk(i + 1) are the i-th of so many runs of steps, as they are computed, which have about
+  /// as many rows; none, if one step has the rows of several.
+  std::int64_t chunk(std::int64_t i, std::int64_t chunks) const {
+    if (packed.empty()) return cut(steps, i, chunks);
+    if (reverse) i = chunks - i;
+    const auto begin = std::ranges::lower_bound(offsets, offsets[0] + cut(all(), i, chunks));
+    const std::int64_t before = i < chunks ? begin - offsets.begin() : steps;
+    return reverse ? steps - before : before;
+  }
   /// Sequences from share(i) to before share(i + 1) are the i-th of `parts` which have about as many rows in those
   /// steps: not as many sequences, as the shorter ones are over sooner.
   std::int64_t share(std::int64_t k0, std::int64_t k1, std::int64_t i, std::int64_t parts) const {
     if (packed.empty()) return cut(batch, i, parts);  // a group, if there are as many
     if (i == parts) return batch;
     const auto [first, last] = rows_of(k0, k1);
-    return (last - first) * i / (parts * (k1 - k0));
+    const std::int64_t t0 = std::min(at(k0), at(k1 - 1));
+    std::int64_t before = cut(last - first, i, parts), n = 0;  // the rows that are not yet those of a sequence before n
+    for (std::int64_t length = k1 - k0;; ++n, before -= length) {
+      while (length > 0 && rows(t0 + length - 1) <= n) --length;
+      if (2 * before <= length) return n;
+    }
   }
   /// How many rows have a step before the k-th.
   std::int64_t continued(std::int64_t k) const { return k == 0 ? 0 : std::min(rows(at(k)), rows(at(k - 1))); }

@@ -32,7 +32,8 @@ class Backward {
     LayerGradients<kind, T> weights(s_, steps_, in_, out_, grads_, outputs_.data(), dx_, plan_.all_parts);
     const std::int64_t chunks = chunks_of_steps();
     for (std::int64_t i = chunks; i-- > 0;) {
-      const std::int64_t k0 = cut(steps_.steps, i, chunks), k1 = cut(steps_.steps, i + 1, chunks);
+      const std::int64_t k0 = steps_.chunk(i, chunks), k1 = steps_.chunk(i + 1, chunks);
+      if (k0 == k1) continue;
       recur(k0, k1);
       const auto [first, last] = steps_.rows_of(k0, k1);
       weights.sum(first, last, dx_.add || k1 < steps_.steps);
@@ -48,10 +49,11 @@ class Backward {
   // As even as can be: none of few rows. Not more rows for more threads: it is the order in which the weights'
   // gradients are summed.
   std::int64_t chunks_of_steps() const {
-    if (steps_.steps == 1) return 1;
+    if (steps_.steps <= 1) return steps_.steps;
     const std::int64_t row_bytes = std::max<std::int64_t>(1, gate_row_) * static_cast<std::int64_t>(sizeof(T)),
-                       rows = std::max(rows_at_a_time<T>(s_.hidden), detail::caches().l2 / 2 / row_bytes);
-    const std::int64_t per_chunk = std::max<std::int64_t>(1, rows / std::max<std::int64_t>(1, steps_.batch));
+                       rows = std::max(rows_at_a_time<T>(s_), detail::caches().l2 / 2 / row_bytes);
+    const std::int64_t of_step = (steps_.all() + steps_.steps - 1) / steps_.steps;
+    const std::int64_t per_chunk = std::max<std::int64_t>(1, rows / std::max<std::int64_t>(1, of_step));
     return (steps_.steps + per_chunk - 1) / per_chunk;
   }
 

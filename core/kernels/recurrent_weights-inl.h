@@ -156,23 +156,26 @@ class WeightGradient {
   const std::int64_t height_, m0_, m1_;
 };
 
-/// Sums of the gates' gradients over all rows, in the units [u0, u1) of each slab.
+/// Sums of the gates' gradients over all rows, in the units [u0, u1) of each slab. It reads whole vectors, from the one
+/// in which u0 lies.
 template <class T>
 class BiasGradient {
   using D = Full<T>;
+  static constexpr std::int64_t kLanes = hn::MaxLanes(D());
 
  public:
   BiasGradient(std::int64_t slabs, std::int64_t u0, std::int64_t u1)
-      : slabs_(slabs), u0_(u0), u1_(u1), width_(pad<T>(u1 - u0)), sums_(slabs * width_) {
+      : slabs_(slabs), u0_(u0), u1_(u1), before_(u0 % kLanes), width_(pad<T>(before_ + u1 - u0)),
+        sums_(slabs * width_) {
     sums_.zero();
   }
   /// `grads` are unit u0 of the first of these rows.
   void add(const T* grads, std::int64_t row, std::int64_t slab, std::int64_t deep) {
     const D d;
-    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+    grads -= before_;
     for (std::int64_t r = 0; r < deep; r += 4, grads += 4 * row)
       for (std::int64_t s = 0; s < slabs_; ++s)
-        for (std::int64_t u = 0; u < u1_ - u0_; u += lanes) {
+        for (std::int64_t u = 0; u < before_ + u1_ - u0_; u += kLanes) {
           const T* from = grads + s * slab + u;
           auto sum = hn::LoadU(d, from);
           if (r + 4 <= deep) {  // pairs: of sums one after the other, each would wait for the one before
@@ -187,21 +190,23 @@ class BiasGradient {
   }
   /// One slab's sums to where the gradient of a block of the bias begins; nothing if that is null.
   void give(std::int64_t slab, T* bias, bool add) const {
-    if (bias != nullptr) HWY_NAMESPACE::give(sums_.data() + slab * width_, u1_ - u0_, bias + u0_, add);
+    if (bias != nullptr) HWY_NAMESPACE::give(sums_.data() + slab * width_ + before_, u1_ - u0_, bias + u0_, add);
   }
 
  private:
-  std::int64_t slabs_, u0_, u1_, width_;
+  std::int64_t slabs_, u0_, u1_, before_, width_;
   Scratch<T> sums_;
 };
 
 /// How many rows the gradients of weights take at a time. Sums come and go with each time; but the columns of a slab
-/// and the panel that they meet, which are read again and again, stay in the second cache. All columns, whatever a
-/// thread's share of them: the number of threads must not show.
+/// and the panel that they meet, which are read again and again, stay in the second cache. Sums that are many times as
+/// large come from afar: then fewer times are worth more. All columns, whatever a thread's share of them: the number of
+/// threads must not show.
 template <class T>
-std::int64_t rows_at_a_time(std::int64_t hidden) {
+std::int64_t rows_at_a_time(const RecurrentSizes& s) {
   constexpr std::int64_t kLanes = hn::MaxLanes(Full<T>()), kBytes = sizeof(T);
-  return std::clamp<std::int64_t>(detail::caches().l2 / ((hidden + kPanel * kLanes) * kBytes), 256, 512);
+  const std::int64_t cache = detail::caches().l2, sums = s.gates() * s.hidden * (s.input + s.output()) * kBytes;
+  return sums > 4 * cache ? 1024 : std::clamp<std::int64_t>(cache / ((s.hidden + kPanel * kLanes) * kBytes), 256, 512);
 }
 
 /// The gradients of all weights and biases of a layer in one direction, of which each chunk of steps brings a part.
@@ -222,7 +227,7 @@ class LayerGradients {
   /// has some of the units of each gate, and of the projection some outputs.
   void sum(std::int64_t first, std::int64_t last, bool add) {
     if (!to_.ih && !to_.hh && !to_.hr && !to_.bias_ih && !to_.bias_hh) return;
-    const std::int64_t rows = last - first, deep = rows_at_a_time<T>(s_.hidden),
+    const std::int64_t rows = last - first, deep = rows_at_a_time<T>(s_),
                        blocks = std::max<std::int64_t>(1, (rows + deep - 1) / deep);
     for (std::int64_t i = 0; i < blocks; ++i) {
       const std::int64_t r0 = first + cut(rows, i, blocks), r1 = first + cut(rows, i + 1, blocks);
@@ -251,13 +256,10 @@ class LayerGradients {
   }
 
   void sum_part(std::int64_t part, std::int64_t r0, std::int64_t r1, bool add) const {
-    auto begin = [this](std::int64_t elements, std::int64_t i) {
-      return std::min(elements, cut(vectors_of<T>(elements), i, parts_) * kLanes);
-    };
     PackedColumns<T> columns;
     const bool pack = vectors_of<T>(s_.input) + vectors_of<T>(s_.output()) > 3 * kPanel;
     Scratch<T> copy;
-    const std::int64_t u0 = begin(s_.hidden, part), u1 = begin(s_.hidden, part + 1);
+    const std::int64_t u0 = cut(s_.hidden, part, parts_), u1 = cut(s_.hidden, part + 1, parts_);
     if (u0 < u1 && (to_.ih || to_.hh || to_.bias_ih || to_.bias_hh)) {
       const Columns gates = in_order({gates_, gate_row_, slab_}, s_.slabs(), u0, u1, r0, r1, copy);
       const WeightGradient<T> ih(to_.ih, x_, s_.hidden, u0, u1), hh(to_.hh, h_, s_.hidden, u0, u1);
@@ -269,7 +271,7 @@ class LayerGradients {
       }
       if (to_.bias_ih || to_.bias_hh) biases(gates, u0, u1, r1 - r0, add);
     }
-    const std::int64_t o0 = begin(s_.output(), part), o1 = begin(s_.output(), part + 1);
+    const std::int64_t o0 = cut(s_.output(), part, parts_), o1 = cut(s_.output(), part + 1, parts_);
     if (o0 < o1 && to_.hr) {
       Scratch<T> copy_of_outputs;
       const Columns outputs = in_order({outputs_, h_row_, 0}, 1, o0, o1, r0, r1, copy_of_outputs);
@@ -319,21 +321,21 @@ class LayerGradients {
     };
   }
 
-  // Columns [c0, c1) of each slab of some rows in the order of steps: where they lie, or else a copy.
+  // Columns [c0, c1) of each slab of some rows in the order of steps: where they lie, or else a copy of the vectors
+  // that they lie in.
   Columns in_order(Columns from, std::int64_t slabs, std::int64_t c0, std::int64_t c1, std::int64_t r0, std::int64_t r1,
                    Scratch<T>& copy) const {
-    from.data += c0;
-    if (steps_.groups == 1) return {from.data + r0 * from.row, from.row, from.slab};
-    const std::int64_t slab = pad<T>(c1 - c0), row = padded_row<T>(slabs * slab);
-    if (copy.data() == nullptr) copy = Scratch<T>(rows_at_a_time<T>(s_.hidden) * row);
-    auto rows = kept_rows(from.data, from.row);
+    if (steps_.groups == 1) return {from.data + r0 * from.row + c0, from.row, from.slab};
+    const std::int64_t before = c0 % kLanes, slab = pad<T>(before + c1 - c0), row = padded_row<T>(slabs * slab);
+    if (copy.data() == nullptr) copy = Scratch<T>(rows_at_a_time<T>(s_) * row);
+    auto rows = kept_rows(from.data + c0 - before, from.row);
     for (std::int64_t r = r0; r < r1; ++r) {
       const T* at = rows(r);
       T* to = copy.data() + (r - r0) * row;
       for (std::int64_t s = 0; s < slabs; ++s, at += from.slab, to += slab)
-        for (std::int64_t c = 0; c < c1 - c0; c += kLanes) hn::StoreU(hn::LoadU(D(), at + c), D(), to + c);
+        for (std::int64_t c = 0; c < before + c1 - c0; c += kLanes) hn::StoreU(hn::LoadU(D(), at + c), D(), to + c);
     }
-    return {copy.data(), row, slab};
+    return {copy.data() + before, row, slab};
   }
 
   const RecurrentSizes& s_;

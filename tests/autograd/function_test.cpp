@@ -1,3 +1,4 @@
+#include "support/any_function.h"
 #include "support/gradients.h"
 #include "support/memory.h"
 
@@ -9,10 +10,8 @@
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/reduce.h>
 #include <unroll/autograd/ops/shape.h>
-#include <unroll/core/view.h>
 
 #include <atomic>
-#include <functional>
 #include <stdexcept>
 #include <thread>
 
@@ -20,8 +19,6 @@ using namespace unroll;
 using doctest::Contains;
 
 namespace {
-
-using Tensors = std::vector<Tensor>;
 
 // x³ · factor
 struct Cube : Function<Cube> {
@@ -57,20 +54,6 @@ struct Pair : Function<Pair> {
             ctx.needs_input_grad(2) ? g[0] * saved[0] + g[1] : Tensor()};
   }
   static inline std::vector<bool> needs, defined;
-};
-
-// What a test says at run time.
-struct Any : Function<Any> {
-  using Forward = std::function<Tensors(FunctionContext&, const Tensors&)>;
-  using Backward = std::function<Tensors(FunctionContext&, Gradients)>;
-  struct Context : FunctionContext {
-    Backward run;
-  };
-  static Tensors forward(Context& ctx, const Tensors& x, const Forward& f, const Backward& b) {
-    ctx.run = b;
-    return f(ctx, x);
-  }
-  static Tensors backward(Context& ctx, Gradients g) { return ctx.run(ctx, g); }
 };
 
 struct Once : Function<Once> {
@@ -237,90 +220,6 @@ TEST_CASE("Function: mark_non_differentiable") {
   Tensor d = grad({sum(y[0] * y[0])}, {x}, {.create_graph = true})[0];
   CHECK(of(d) == Values{8, -16});
   CHECK(of(grad({sum(d)}, {x})[0]) == Values{8, 8});
-}
-
-TEST_CASE("Function: mark_dirty") {
-  auto forward = [](FunctionContext& ctx, const Tensors& in) {
-    ctx.mark_dirty(in[0]);
-    in[0].mul_(3);
-    return Tensors{in[0]};
-  };
-  auto backward = [](FunctionContext&, Gradients g) { return Tensors{g[0] * 3, {}, {}}; };
-  auto tripled = [&](const Tensor& x) {
-    return Any::apply(Tensors{x}, Any::Forward(forward), Any::Backward(backward))[0];
-  };
-  Tensor x = leaf({1, 2});
-  Tensor h = x * 1;
-  h.retain_grad();
-  Tensor y = tripled(h);
-  CHECK(y.is_same(h));
-  CHECK(of(h) == Values{3, 6});
-  CHECK(h.version() == 1);
-  sum(h * h).backward();
-  CHECK(of(x.grad()) == Values{18, 36});
-  CHECK(of(h.grad()) == Values{6, 12});  // of what h is now
-
-  CHECK_THROWS_WITH_AS(tripled(x), Contains("Any: mark_dirty: a leaf that requires a gradient"), GradError);
-  CHECK(of(x) == Values{1, 2});
-  CHECK_THROWS_AS(tripled(narrow(x * 1, 0, 0, 1)), GradError);
-  CHECK_THROWS_AS(tripled(views::expand(leaf({1}), 3)), ValueError);
-  SUBCASE("views of it follow") {
-    Tensor z = leaf({1, 2}), base = z * 1, second = narrow(base, 0, 1, 1);
-    tripled(base);
-    CHECK(of(second) == Values{6});
-    CHECK(of(grad({second}, {z})[0]) == Values{0, 3});
-  }
-  SUBCASE("under NoGrad a leaf may be written") {
-    NoGrad guard;
-    CHECK(of(tripled(x)) == Values{3, 6});
-    CHECK(x.is_leaf());
-  }
-  SUBCASE("what was saved of it before is stale") {
-    Tensor before = x * 1, square = before * before;
-    tripled(before);
-    CHECK_THROWS_WITH_AS(sum(square).backward(), Contains("modified in place"), GradError);
-  }
-  SUBCASE("must be true, and the argument a result") {
-    auto silent = [](FunctionContext&, const Tensors& in) {
-      in[0].mul_(3);
-      return Tensors{in[0] * 1};
-    };
-    CHECK_THROWS_WITH_AS(Any::apply(Tensors{x * 1}, Any::Forward(silent), Any::Backward(backward)),
-                         Contains("wrote argument 0 in place without mark_dirty"), GradError);
-    auto lost = [](FunctionContext& ctx, const Tensors& in) {
-      ctx.mark_dirty(in[0]);
-      return Tensors{in[0] * 1};
-    };
-    CHECK_THROWS_WITH_AS(Any::apply(Tensors{x * 1}, Any::Forward(lost), Any::Backward(backward)),
-                         Contains("did not return it"), GradError);
-  }
-}
-
-TEST_CASE("Function: mark_dirty of one argument twice, and memory that runs out") {
-  struct Double : Function<Double> {
-    static Tensor forward(FunctionContext& ctx, const Tensor& x) {
-      ctx.mark_dirty(x);
-      ctx.mark_dirty(x);
-      return x.mul_(2);
-    }
-    static Tensors backward(FunctionContext&, const Tensor& g) { return {g * 2}; }
-  };
-  int failures = 0;
-  for (bool done = false; !done; ++failures) {
-    Tensor x = leaf({1, 2});
-    Tensor h = x * 1;
-    h.retain_grad();
-    try {
-      FailAfter fail(failures);
-      Double::apply(h);
-      done = true;
-    } catch (const OutOfMemory&) {}
-    REQUIRE(h.requires_grad());  // its history, old or new
-    sum(h).backward();
-    CHECK(of(x.grad()) == (done ? Values{2, 2} : Values{1, 1}));
-    CHECK(of(h.grad()) == Values{1, 1});
-  }
-  CHECK(failures > 2);
 }
 
 TEST_CASE("Function: a result that is an argument, a parameter or another result is a tensor of its own") {

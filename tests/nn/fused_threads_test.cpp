@@ -18,7 +18,7 @@ TEST_CASE("fused layers: the number of threads changes no bit") {
          {Case{.t = 6, .n = 13, .i = 40, .h = 70, .bidirectional = true, .dtype = DType::Float32},
           Case{.t = 3, .n = 64, .i = 33, .h = 400, .states = false, .dtype = DType::Float32},
           Case{.t = 40, .n = 1, .i = 64, .h = 100, .dtype = DType::Float32},
-          Case{.t = 6, .n = 16, .i = 800, .h = 16, .dtype = DType::Float32},  // a thread without a unit
+          Case{.t = 40, .n = 64, .i = 400, .h = 2, .dtype = DType::Float32},  // a thread without a unit
           Case{.t = 60, .n = 16, .i = 40, .h = 70, .bidirectional = true, .packed = true, .dtype = DType::Float32}}) {
       const Subject s = subject(kind, c);
       Threads scope(1);
@@ -102,6 +102,56 @@ TEST_CASE("fused layers: groups of sequences cover a workspace once") {
       CHECK(right);
       CHECK(std::ranges::all_of(times, [](int count) { return count == 1; }));
     }
+}
+
+TEST_CASE("fused layers: steps of ragged batches are cut into runs of as many rows, and these into even shares") {
+  for (std::int64_t longest : {1, 7, 100})
+    for (std::int64_t chunks : {1, 2, 4, 9})
+      for (bool reverse : {false, true}) {
+        if (chunks > longest) continue;
+        std::vector<std::int64_t> rows, offsets;
+        std::int64_t all = 5;  // as if other steps came before
+        for (std::int64_t t = 0; t < longest; ++t) {
+          rows.push_back(32 - 31 * t / longest);
+          offsets.push_back(all);
+          all += rows.back();
+        }
+        all -= offsets[0];
+        const kernels::RecurrentSteps steps{
+            .steps = longest, .batch = 32, .packed = rows, .offsets = offsets, .reverse = reverse};
+        CHECK(steps.chunk(0, chunks) == 0);
+        CHECK(steps.chunk(chunks, chunks) == longest);
+        for (std::int64_t i = 0; i < chunks; ++i) {
+          const std::int64_t k0 = steps.chunk(i, chunks), k1 = steps.chunk(i + 1, chunks);
+          REQUIRE(k0 <= k1);
+          if (k0 == k1) continue;
+          const auto [first, last] = steps.rows_of(k0, k1);
+          CHECK(std::abs(last - first - all / chunks) <= 32);
+          for (std::int64_t parts : {1, 2, 3}) {
+            CHECK(steps.share(k0, k1, 0, parts) == 0);
+            CHECK(steps.share(k0, k1, parts, parts) == 32);
+            for (std::int64_t part = 0; part < parts; ++part) {
+              const std::int64_t n0 = steps.share(k0, k1, part, parts), n1 = steps.share(k0, k1, part + 1, parts);
+              std::int64_t of_part = 0;
+              for (std::int64_t k = k0; k < k1; ++k)
+                of_part += std::max<std::int64_t>(0, std::min(n1, steps.rows(steps.at(k))) - n0);
+              CHECK(std::abs(of_part - (last - first) / parts) <= k1 - k0);  // a row a step
+            }
+          }
+        }
+      }
+}
+
+TEST_CASE("fused layers: the number of threads changes no bit of weights whose gradients no cache holds") {
+  Distance near(100);
+  constexpr std::int64_t kWide = kSanitized ? 96 : 620;
+  const Case c{.t = 18, .n = 64, .i = kWide, .h = kWide, .states = false, .dtype = DType::Float32};
+  const Subject s = subject(Kind::LSTM, c);
+  Threads scope(1);
+  const Tensors one = values(s, true);
+  CHECK(distance(one, values(s, false)) < 2e-5);
+  set_num_threads(2);
+  CHECK(same_bits(values(s, true), one));
 }
 
 TEST_CASE("fused layers: each thread must be worth it, more so if it is far away") {
