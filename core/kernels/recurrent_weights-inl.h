@@ -198,15 +198,19 @@ class BiasGradient {
   Scratch<T> sums_;
 };
 
-/// How many rows the gradients of weights take at a time. Sums come and go with each time; but the columns of a slab
-/// and the panel that they meet, which are read again and again, stay in the second cache. Sums that are many times as
-/// large come from afar: then fewer times are worth more. All columns, whatever a thread's share of them: the number of
-/// threads must not show.
+/// So many rows the gradients of weights take at once, if there are no more.
+constexpr std::int64_t kFewestRows = 256;
+
+/// How many rows they take at a time. Sums come and go with each time; but the columns of a slab and the panel that
+/// they meet, which are read again and again, stay in the second cache. Sums that are many times as large come from
+/// afar: then fewer times are worth more. All columns, whatever a thread's share of them: the number of threads must
+/// not show.
 template <class T>
 std::int64_t rows_at_a_time(const RecurrentSizes& s) {
   constexpr std::int64_t kLanes = hn::MaxLanes(Full<T>()), kBytes = sizeof(T);
   const std::int64_t cache = detail::caches().l2, sums = s.gates() * s.hidden * (s.input + s.output()) * kBytes;
-  return sums > 4 * cache ? 1024 : std::clamp<std::int64_t>(cache / ((s.hidden + kPanel * kLanes) * kBytes), 256, 512);
+  return sums > 4 * cache ? 1024
+                          : std::clamp<std::int64_t>(cache / ((s.hidden + kPanel * kLanes) * kBytes), kFewestRows, 512);
 }
 
 /// The gradients of all weights and biases of a layer in one direction, of which each chunk of steps brings a part.
@@ -227,8 +231,12 @@ class LayerGradients {
   /// has some of the units of each gate, and of the projection some outputs.
   void sum(std::int64_t first, std::int64_t last, bool add) {
     if (!to_.ih && !to_.hh && !to_.hr && !to_.bias_ih && !to_.bias_hh) return;
-    const std::int64_t rows = last - first, deep = rows_at_a_time<T>(s_),
-                       blocks = std::max<std::int64_t>(1, (rows + deep - 1) / deep);
+    const std::int64_t rows = last - first;
+    std::int64_t blocks = 1;
+    if (rows > kFewestRows) {  // a division takes as long as a small net's row
+      const std::int64_t deep = rows_at_a_time<T>(s_);
+      blocks = (rows + deep - 1) / deep;
+    }
     for (std::int64_t i = 0; i < blocks; ++i) {
       const std::int64_t r0 = first + cut(rows, i, blocks), r1 = first + cut(rows, i + 1, blocks);
       if (to_.ih != nullptr) x_.make(r1 - r0);
