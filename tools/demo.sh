@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train a character-level LSTM on the constitution and the declaration, and show what it learned: demo.sh [SECONDS OF TRAINING].
+# Train a character-level LSTM on the constitution and the declaration, and show what it learned: demo.sh [STEPS OF TRAINING].
 # Installs the Debian packages it misses; works from any directory. All it writes goes to demo/.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -17,4 +17,4 @@ if gunzip -c "${texts[@]}" >demo/text.txt 2>/dev/null; then
 else
   echo "package miscfiles is not here: training on generated text"
 fi
-build/examples/char_lm train "${text[@]}" --out demo/run --dropout 0.1 --seconds "${1:-100}" --seed 1
+build/examples/char_lm train "${text[@]}" --out demo/run --dropout 0.25 --steps "${1:-4000}" --seed 1
