@@ -28,8 +28,8 @@ std::string Where::path() {
   std::vector<std::string> pieces;  // innermost first
   for (const Where* where = innermost; where; where = where->outer_) {
     std::string piece = where->text();
-    if (std::ranges::none_of(pieces, [&](const std::string& later) { return later.starts_with(piece); }))
-      pieces.push_back(std::move(piece));
+    auto is_within = [&](const std::string& later) { return later == piece || later.starts_with(piece + '.'); };
+    if (std::ranges::none_of(pieces, is_within)) pieces.push_back(std::move(piece));
   }
   if (pieces.empty()) return "no module";
   std::reverse(pieces.begin(), pieces.end());

@@ -26,7 +26,7 @@ class Node;
 /// which is the default, NaN flows as IEEE says, and the cost is the test of a flag.
 class AnomalyMode {
  public:
-  explicit AnomalyMode(bool on = true) noexcept : anomaly_(on), fused_(!on && FusedMode::enabled()) {}
+  [[nodiscard]] explicit AnomalyMode(bool on = true) noexcept : anomaly_(on), fused_(!on && FusedMode::enabled()) {}
   static bool enabled() noexcept { return detail::switches().anomaly; }
 
  private:
@@ -93,8 +93,8 @@ class AnomalyScope final : private detail::Where {
  public:
   /// `label` must outlive the scope; a negative index is left out, as are file and line, which are the caller's, where
   /// there is no file.
-  explicit AnomalyScope(const char* label, std::int64_t index = -1, const char* file = __builtin_FILE(),
-                        int line = __builtin_LINE()) noexcept
+  [[nodiscard]] explicit AnomalyScope(const char* label, std::int64_t index = -1, const char* file = __builtin_FILE(),
+                                      int line = __builtin_LINE()) noexcept
       : label_(label), file_(file), index_(index), line_(line) {}
 
  private:

@@ -21,9 +21,9 @@ struct BackwardOptions {
 /// options.gradient is another way to give that of a single one. Under create_graph a grad() holds the graph that it is
 /// part of, and both live until it is reset (set_grad({})): prefer grad() below.
 ///
-/// Several threads may do so at the same time, and what they bring to one leaf adds up. Of those that free a part of a
-/// graph in common, one gets that far and the others a GradError; to free what another thread retains and still walks
-/// is an error that nothing notices.
+/// Several threads may do so at the same time, and what they bring to one leaf adds up. If two passes free the same
+/// part of a graph, one succeeds and the other raises GradError; a pass that frees what another thread, which retains
+/// it, still walks is undefined behaviour that nothing notices.
 ///
 /// Raises GradError when an output needs no gradient, when its gradient is missing and it has several elements, when
 /// the graph has been freed by an earlier backward, when a saved tensor was written in place, when a gradient function
@@ -34,7 +34,7 @@ struct BackwardOptions {
 void backward(TensorList outputs, TensorList gradients = {}, const BackwardOptions& options = {});
 
 struct GradOptions {
-  /// One an output, undefined ones stand for 1; empty: all of them are 1.
+  /// One an output, of its shape, converted to its dtype; undefined ones stand for 1; empty: all of them are 1.
   std::vector<Tensor> grad_outputs = {};
   std::optional<bool> retain_graph = {};
   bool create_graph = false;

@@ -33,7 +33,7 @@ namespace detail {
 template <class F>
 concept OfOneTensor = std::invocable<F&, const Tensor&>;
 template <class F>
-concept OfTensors = OfOneTensor<F> || std::invocable < F&,
+concept OfTensors = OfOneTensor<F> || std::is_invocable_v < F&,
         const std::vector<Tensor>
 & > ;
 

@@ -9,7 +9,8 @@ namespace detail {
 struct Switches {
   bool grad = true, fused = true, anomaly = false;
 };
-/// Of initial-exec, as ops read them several times: a move, where another model calls a function in a shared library.
+/// Of initial-exec, as ops read them several times: that is a move, where another model of thread_local memory calls a
+/// function.
 [[gnu::tls_model("initial-exec")]] extern constinit thread_local Switches switches_of_thread;
 inline Switches& switches() noexcept { return switches_of_thread; }
 
@@ -17,7 +18,7 @@ inline Switches& switches() noexcept { return switches_of_thread; }
 template <bool Switches::*Switch>
 class ScopedSwitch {
  public:
-  explicit ScopedSwitch(bool on) noexcept : before_(std::exchange(switches().*Switch, on)) {}
+  [[nodiscard]] explicit ScopedSwitch(bool on) noexcept : before_(std::exchange(switches().*Switch, on)) {}
   ~ScopedSwitch() { switches().*Switch = before_; }
   ScopedSwitch(const ScopedSwitch&) = delete;
   ScopedSwitch& operator=(const ScopedSwitch&) = delete;
@@ -39,7 +40,7 @@ using FusedMode = detail::ScopedSwitch<&detail::Switches::fused>;
 /// Records nothing until the end of the scope.
 class NoGrad : public GradMode {
  public:
-  NoGrad() noexcept : GradMode(false) {}
+  [[nodiscard]] NoGrad() noexcept : GradMode(false) {}
 };
 
 }  // namespace unroll

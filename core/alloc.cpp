@@ -88,7 +88,8 @@ struct Rest {
 // A counter that one thread writes and any thread may read: plain moves, no locked instruction on the fast path.
 class Tally {
  public:
-  void add(std::int64_t change) noexcept { value_.store(get() + change, std::memory_order_relaxed); }
+  void add(std::int64_t change) noexcept { set(get() + change); }
+  void set(std::int64_t value) noexcept { value_.store(value, std::memory_order_relaxed); }
   std::int64_t get() const noexcept { return value_.load(std::memory_order_relaxed); }
 
  private:
@@ -281,16 +282,25 @@ void new_chunk(Cache& mine, std::size_t asked) {
   mine.next_chunk = std::min(2 * bytes, kLargestChunk);
 }
 
+// Null where the list is empty.
 FreeBlock* take(Cache& mine, SizeClass size) noexcept {
+  FreeBlock* const first = mine.lists[size.index];
+  if (!first) [[unlikely]]
+    return nullptr;
+  mine.lists[size.index] = first->next;
   mine.tallies.kept.add(-as_change(size.bytes));
-  FreeBlock*& first = mine.lists[size.index];
-  return std::exchange(first, first->next);
+  return first;
 }
 
-void put(Cache& mine, void* block, SizeClass size) noexcept {
-  mine.tallies.kept.add(as_change(size.bytes));
+// False where the thread would keep too much.
+bool put(Cache& mine, void* block, SizeClass size) noexcept {
+  const std::int64_t kept = mine.tallies.kept.get() + as_change(size.bytes);
+  if (kept > as_change(kCacheLimit)) [[unlikely]]
+    return false;
+  mine.tallies.kept.set(kept);
   FreeBlock*& first = mine.lists[size.index];
   first = new (block) FreeBlock{first};
+  return true;
 }
 
 // A block when the list of its class is empty.
@@ -301,7 +311,7 @@ void put(Cache& mine, void* block, SizeClass size) noexcept {
   } else {
     if (mine->rest.bytes() < size.bytes || registry().batches[size.index].load(std::memory_order_relaxed))
       take_from_all(*mine, size);
-    if (mine->lists[size.index]) return take(*mine, size);
+    if ((block = take(*mine, size))) return block;
     if (mine->rest.bytes() < size.bytes) new_chunk(*mine, asked);
     block = std::exchange(mine->rest.begin, mine->rest.begin + size.bytes);
   }
@@ -325,7 +335,8 @@ void put(Cache& mine, void* block, SizeClass size) noexcept {
     throw OutOfMemory(bytes);  // beyond any address space; keeps the arithmetic below in range
   SizeClass size = size_class(bytes);
   Cache* mine = cache();
-  void* block = mine && mine->lists[size.index] ? take(*mine, size) : more(mine, size, bytes);
+  void* block = mine ? take(*mine, size) : nullptr;
+  if (!block) block = more(mine, size, bytes);
   tally(mine, [&](Tallies& t) { t.of(kind).add(1); });
   return block;
 }
@@ -335,11 +346,9 @@ void put(Cache& mine, void* block, SizeClass size) noexcept {
   SizeClass size = size_class(bytes);
   Cache* mine = cache();
   tally(mine, [&](Tallies& t) { t.of(kind).add(-1); });
-  if (!mine) return give_back(mine, block, size);
-  if (mine->tallies.kept.get() + as_change(size.bytes) > as_change(kCacheLimit)) {
-    if (size.bytes > kSmall) return give_back(mine, block, size);
-    release_lists(*mine);  // all, or the next block would find no room either
-  }
+  if (mine && put(*mine, block, size)) return;
+  if (!mine || size.bytes > kSmall) return give_back(mine, block, size);
+  release_lists(*mine);  // all, or the next block would find no room either
   put(*mine, block, size);
 }
 
@@ -348,22 +357,18 @@ void* allocate(std::size_t bytes, Kind kind) {
   Cache* mine = this_cache;
   if (bytes - 1 >= quick_limit.load(std::memory_order_relaxed) || !mine) [[unlikely]]
     return allocate_slowly(bytes, kind);
-  const SizeClass size = line_class(bytes);
-  if (!mine->lists[size.index]) [[unlikely]]
+  FreeBlock* block = take(*mine, line_class(bytes));
+  if (!block) [[unlikely]]
     return allocate_slowly(bytes, kind);
   mine->tallies.of(kind).add(1);
-  return take(*mine, size);
+  return block;
 }
 
 void deallocate(void* block, std::size_t bytes, Kind kind) noexcept {
   Cache* mine = this_cache;
-  if (bytes - 1 >= kSmall || !mine || !block) [[unlikely]]
-    return deallocate_slowly(block, bytes, kind);
-  const SizeClass size = line_class(bytes);
-  if (mine->tallies.kept.get() + as_change(size.bytes) > as_change(kCacheLimit)) [[unlikely]]
+  if (bytes - 1 >= kSmall || !mine || !block || !put(*mine, block, line_class(bytes))) [[unlikely]]
     return deallocate_slowly(block, bytes, kind);
   mine->tallies.of(kind).add(-1);
-  put(*mine, block, size);
 }
 
 void trim() noexcept {

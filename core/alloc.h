@@ -33,7 +33,8 @@ struct Counters {
 };
 Counters counters() noexcept;
 
-/// The block of a tensor outlives it, for views: one tensor less, and deallocate is to be called without its kind.
+/// For a tensor that dies while views keep its block: counts one tensor less. The block is given back later as one of
+/// no kind.
 void forget_tensor() noexcept;
 
 /// Asked before every allocation; false makes it raise OutOfMemory. For tests of what happens then; none to begin with.

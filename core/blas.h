@@ -5,7 +5,8 @@
 #pragma GCC visibility push(default)
 /// Matrix products on raw pointers, by OpenBLAS. Those of at least 2²² multiplications and 128 rows or columns are cut
 /// into up to 8 parts, which `set_num_threads` threads share; the parts depend on the sizes alone. OpenBLAS itself
-/// stays in the thread that calls it.
+/// stays in the thread that calls it: one that is built on pthreads is told so by the first product, for the whole
+/// process and for good (openblas_set_num_threads), one that is built on OpenMP for the time of each product.
 namespace unroll::blas {
 
 /// Where the elements of a row-major matrix stand: row i begins at data[i · ld]. With `transposed`, what is read is

@@ -1,7 +1,7 @@
 #pragma once
 #include <unroll/core/error.h>
 
-#include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -24,19 +24,17 @@ constexpr bool is_floating(DType dtype) noexcept { return dtype <= DType::Float6
 }  // namespace unroll
 
 template <>
-struct fmt::formatter<unroll::DType> {
-  constexpr auto parse(fmt::format_parse_context& context) { return context.begin(); }
-  template <class Context>
-  auto format(unroll::DType dtype, Context& context) const {
-    std::string_view text = unroll::to_string(dtype);
-    return std::copy(text.begin(), text.end(), context.out());
-  }
-};
+struct fmt::formatter<unroll::DType> : unroll::detail::AsText {};
 
 namespace unroll {
 
-/// The DType of a C++ element type.
+/// The C++ types that elements have.
 template <class T>
+concept Element =
+    std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, std::int64_t> || std::same_as<T, bool>;
+
+/// The DType of a C++ element type.
+template <Element T>
 constexpr DType dtype_of = DType::Float32;
 template <>
 inline constexpr DType dtype_of<double> = DType::Float64;

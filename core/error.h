@@ -1,6 +1,7 @@
 #pragma once
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -85,6 +86,16 @@ constexpr decltype(auto) told(const T& x) noexcept {
   else
     return (x);
 }
+
+/// The fmt::formatter of what has a to_string() beside it.
+struct AsText {
+  constexpr auto parse(fmt::format_parse_context& context) { return context.begin(); }
+  template <class T, class Context>
+  auto format(const T& x, Context& context) const {
+    const auto text = to_string(x);
+    return std::copy(text.begin(), text.end(), context.out());
+  }
+};
 }  // namespace detail
 
 /// Throws E with the formatted text unless `ok`. Nothing is formatted on the good path.

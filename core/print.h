@@ -22,11 +22,4 @@ std::ostream& operator<<(std::ostream& stream, const Tensor& x);
 #pragma GCC visibility pop
 
 template <>
-struct fmt::formatter<unroll::Tensor> {
-  constexpr auto parse(fmt::format_parse_context& context) { return context.begin(); }
-  template <class Context>
-  auto format(const unroll::Tensor& x, Context& context) const {
-    std::string text = unroll::to_string(x);
-    return std::copy(text.begin(), text.end(), context.out());
-  }
-};
+struct fmt::formatter<unroll::Tensor> : unroll::detail::AsText {};

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <concepts>
 #include <cstdint>
 #include <initializer_list>
 #include <span>
@@ -20,8 +21,11 @@ class Shape {
 
   Shape() noexcept = default;
   Shape(std::initializer_list<std::int64_t> sizes) : Shape(std::span(sizes.begin(), sizes.size())) {}
-  /// One dimension, so that `sum(x, -1)` and `zeros(3)` read as in torch.
-  Shape(std::int64_t size) noexcept : size_(1), local_{size} {}
+  /// One dimension, so that `sum(x, -1)` and `zeros(3)` read as in torch. Of an integer: neither true nor 2.7 is a
+  /// size.
+  template <std::integral I>
+  requires(!std::same_as<I, bool>) Shape(I size)
+  noexcept : size_(1), local_{static_cast<std::int64_t>(size)} {}
   explicit Shape(std::span<const std::int64_t> sizes);
   /// `rank` dimensions of `value` each.
   Shape(std::size_t rank, std::int64_t value);
@@ -130,11 +134,4 @@ std::size_t wrap_dim(std::string_view op, std::int64_t dim, std::size_t rank);
 #pragma GCC visibility pop
 
 template <>
-struct fmt::formatter<unroll::Shape> {
-  constexpr auto parse(fmt::format_parse_context& context) { return context.begin(); }
-  template <class Context>
-  auto format(const unroll::Shape& shape, Context& context) const {
-    std::string text = unroll::to_string(shape);
-    return std::copy(text.begin(), text.end(), context.out());
-  }
-};
+struct fmt::formatter<unroll::Shape> : unroll::detail::AsText {};

@@ -199,19 +199,49 @@ Tensor zeros(Shape shape, DType dtype) { return full(std::move(shape), 0, dtype)
 Tensor ones(Shape shape, DType dtype) { return full(std::move(shape), 1, dtype); }
 Tensor scalar(double value, DType dtype) { return full({}, value, dtype); }
 
-Tensor detail::arange(double start, double end, double step, DType dtype) {
-  check<ValueError>(step != 0 && std::isfinite(start) && std::isfinite(end),
-                    "arange: expected finite bounds and a step other than 0, got {}, {}, {}", start, end, step);
-  double count = std::ceil((end - start) / step);
-  check<ValueError>(count >= 0, "arange: a step of {} does not lead from {} to {}", step, start, end);
-  check<ShapeError>(count < 0x1p62, "arange: {} elements are too many", count);
-  Tensor x = empty({static_cast<std::int64_t>(count)}, dtype);
-  if (dtype == DType::Int64) start = std::trunc(start), step = std::trunc(step);
+namespace {
+// [i] start + i · step
+template <class Bound>
+Tensor steps_from(Bound start, Bound step, std::int64_t count, DType dtype) {
+  Tensor x = empty(count, dtype);
   dispatch_number("arange", dtype, [&]<class T>() {
     T* p = x.raw<T>();
-    for (std::int64_t i = 0; i < x.numel(); ++i) p[i] = static_cast<T>(start + static_cast<double>(i) * step);
+    for (std::int64_t i = 0; i < count; ++i) p[i] = static_cast<T>(start + static_cast<Bound>(i) * step);
   });
   return x;
+}
+
+template <class Bound>
+void check_range(Bound start, Bound end, Bound step) {
+  check<ValueError>(step > 0 ? start <= end : step < 0 && start >= end,
+                    "arange: a step of {} does not lead from {} to {}", step, start, end);
+}
+}  // namespace
+
+Tensor detail::arange(double start, double end, double step, DType dtype) {
+  check<ValueError>(std::isfinite(start) && std::isfinite(end) && step != 0,
+                    "arange: expected a step other than 0 and finite bounds, got {}, {}, {}", start, end, step);
+  check_range(start, end, step);
+  const double count = std::ceil((end - start) / step);
+  check<ShapeError>(count < 0x1p62, "arange: {} elements are too many", count);
+  if (dtype == DType::Int64) {
+    start = std::trunc(start), step = std::trunc(step);
+    for (double value : {start, end, step})
+      check<ValueError>(std::abs(value) < 0x1p63, "arange: {} is no int64", value);
+  }
+  return steps_from(start, step, static_cast<std::int64_t>(count), dtype);
+}
+
+Tensor detail::arange(std::int64_t start, std::int64_t end, std::int64_t step, DType dtype) {
+  check<ValueError>(step != 0, "arange: expected a step other than 0, got {}, {}, {}", start, end, step);
+  check_range(start, end, step);
+  // Without their sign, since a difference may be beyond int64.
+  const auto first = static_cast<std::uint64_t>(start), last = static_cast<std::uint64_t>(end),
+             by = static_cast<std::uint64_t>(step);
+  const std::uint64_t way = step > 0 ? last - first : first - last, stride = step > 0 ? by : -by;
+  const std::uint64_t count = way / stride + (way % stride != 0);
+  check<ShapeError>(count < std::uint64_t{1} << 62, "arange: {} elements are too many", count);
+  return steps_from(start, step, static_cast<std::int64_t>(count), dtype);
 }
 
 Tensor eye(std::int64_t n, DType dtype) {
@@ -276,8 +306,9 @@ T Tensor::item() const {
   check<ShapeError>(numel() == 1, "item: expected one element, got shape {}", shape());
   return dispatch(dtype(), [&]<class S>() { return static_cast<T>(*raw<S>()); });
 }
-template <class T>
+template <Element T>
 std::vector<T> Tensor::to_vector() const {
+  check<DTypeError>(dtype_of<T> == dtype(), "to_vector: the tensor is {}, asked for as {}", dtype(), dtype_of<T>);
   Tensor x = kernels::contiguous(*this);
   return std::vector<T>(x.raw<T>(), x.raw<T>() + x.numel());
 }

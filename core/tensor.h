@@ -2,6 +2,7 @@
 #include <unroll/core/detail/body.h>
 
 #include <concepts>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -51,7 +52,7 @@ class Tensor {
   /// Whoever has the pointer may write at any time. So kernels make nothing of this memory that they keep from call to
   /// call: a weight whose pointer was asked for once is packed whenever it is used. copy_ and to_vector have no such
   /// price.
-  template <class T>
+  template <Element T>
   T* data() const {
     body().storage->is_given_out.store(true, std::memory_order_relaxed);
     return raw<T>();
@@ -60,7 +61,7 @@ class Tensor {
   template <Literal T = double>
   T item() const;
   /// All elements in row-major order. Raises DTypeError when T is not the dtype.
-  template <class T>
+  template <Element T>
   std::vector<T> to_vector() const;
 
   // -- in place (autograd/ops/in_place.cpp), recorded like any op. Written through a view, the base and its other views
@@ -119,8 +120,8 @@ class Tensor {
   void backward(const BackwardOptions& options) const;
 
   // -- for the library itself
-  /// data() of whoever says so when it has written (kernels::wrote).
-  template <class T>
+  /// Like data(), for code that itself tells when it has written (kernels::wrote).
+  template <Element T>
   T* raw() const {
     check<DTypeError>(dtype_of<T> == dtype(), "data: the tensor is {}, asked for as {}", dtype(), dtype_of<T>);
     return body().data<T>();
@@ -128,7 +129,7 @@ class Tensor {
   explicit Tensor(Ref<detail::Body> body) noexcept : body_(std::move(body)) {}
   detail::Body& body() const {
     if (!body_) [[unlikely]]
-      detail::fail<ValueError>("expected a tensor, got an undefined one");
+      detail::fail<ValueError>("expected a tensor, got an undefined one (as grad() is before backward)");
     return *body_;
   }
   /// Its gradient slot as of now: asking gives a view of what was written in place its new history.
@@ -178,24 +179,35 @@ namespace detail {
 template <Number... T>
 constexpr DType dtype_of_range = (std::floating_point<T> || ...) ? DType::Float32 : DType::Int64;
 Tensor arange(double start, double end, double step, DType dtype);
+Tensor arange(std::int64_t start, std::int64_t end, std::int64_t step, DType dtype);
+template <class To, Number T>
+To bound_of_range(T value) {
+  if constexpr (std::integral<To> && std::unsigned_integral<T>)
+    check<ValueError>(value <= std::uint64_t{INT64_MAX}, "arange: {} is no int64", value);
+  return static_cast<To>(value);
+}
 }  // namespace detail
 
 /// Elements of undefined value.
 Tensor empty(Shape shape, DType dtype = DType::Float32);
 Tensor zeros(Shape shape, DType dtype = DType::Float32);
 Tensor ones(Shape shape, DType dtype = DType::Float32);
+/// In Int64 the value loses its fraction; raises ValueError where it is beyond int64.
 Tensor full(Shape shape, double value, DType dtype = DType::Float32);
 /// One element of rank 0.
 Tensor scalar(double value, DType dtype = DType::Float32);
 /// start, start + step, … below `end`: ceil((end − start) / step) elements. Of Int64 if all numbers given are integers,
 /// else of Float32, unless a dtype is given. In Int64 start and step lose their fractions, but the count is the same.
+/// Raises ValueError unless the step leads from start to end.
 template <Number Start, Number End, Number Step = int>
 Tensor arange(Start start, End end, Step step = 1, DType dtype = detail::dtype_of_range<Start, End, Step>) {
-  return detail::arange(static_cast<double>(start), static_cast<double>(end), static_cast<double>(step), dtype);
+  using T = std::conditional_t<std::integral<Start> && std::integral<End> && std::integral<Step>, std::int64_t, double>;
+  return detail::arange(detail::bound_of_range<T>(start), detail::bound_of_range<T>(end),
+                        detail::bound_of_range<T>(step), dtype);
 }
 template <Number End>
 Tensor arange(End end, DType dtype = detail::dtype_of_range<End>) {
-  return detail::arange(0, static_cast<double>(end), 1, dtype);
+  return arange(0, end, 1, dtype);
 }
 /// The n × n identity.
 Tensor eye(std::int64_t n, DType dtype = DType::Float32);

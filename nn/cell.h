@@ -48,16 +48,26 @@ template <class C>
 using CallOwner = decltype(owner(&C::operator()));
 template <class C>
 using StepOwner = decltype(owner(&C::step));
-}  // namespace detail
-
-/// A cell that derives from one with `step`, computes something else by an operator() of its own, and has no begin():
-/// it is that operator which a layer calls at every step.
 template <class C>
-concept OverridesCall = !std::same_as<detail::CallOwner<C>, detail::StepOwner<C>> &&
-                        std::convertible_to<detail::CallOwner<C>, detail::StepOwner<C>> &&
-                        !requires(const C& cell, const typename C::State& state) {
+concept HasStep = requires {
+  typename StepOwner<C>;
+};
+// Its operator(), which is one and no template, is that of the class whose `step` it has, or of a base of that.
+template <class C>
+concept InheritsCall = std::convertible_to<StepOwner<C>, CallOwner<C>>;
+// And the other way round: a `step` of its own would be a layer's alone.
+template <class C>
+concept InheritsStep = !HasStep<C> || !InheritsCall<C> || std::convertible_to<CallOwner<C>, StepOwner<C>>;
+template <class C>
+concept HasBegin = requires(const C& cell, const typename C::State& state) {
   cell.begin(state);
 };
+}  // namespace detail
+
+/// A cell that derives from one with `step`, computes something else by an operator() of its own, or several, and has
+/// no begin(): it is that operator which a layer calls at every step.
+template <class C>
+concept OverridesCall = detail::HasStep<C> && !detail::InheritsCall<C> && !detail::HasBegin<C>;
 
 /// For a cell's equations, `Tensor r = note("r", sigmoid(…))`: hands the value to whoever traces this step
 /// (Recurrent::trace), and returns it.
@@ -141,7 +151,7 @@ Shape state_widths(const C& cell, std::int64_t hidden_size) {
 /// What steps `cell` through one sequence from `start`.
 template <Cell C>
 auto begin(const C& cell, const typename C::State& start) {
-  if constexpr (requires { cell.begin(start); })
+  if constexpr (HasBegin<C>)
     return cell.begin(start);
   else if constexpr (!OverridesCall<C> && requires { cell.sequence_weights(output_of(start)); })
     return [&cell, w = cell.sequence_weights(output_of(start))](const Tensor& x, const typename C::State& state) {

@@ -42,13 +42,13 @@ struct RNNWeights {
 };
 
 /// A cell that has kernels which do all its steps at once: RNNCell, LSTMCell, GRUCell, and what derives from one and
-/// changes neither its call, nor its step, nor what begins a sequence.
+/// changes neither its call, nor its step or equations, nor what begins a sequence.
 template <class C>
-concept FusedCell = requires(const C& cell) {
+concept FusedCell = !OverridesCall<C> && !detail::HasBegin<C> && requires(const C& cell) {
   { cell.fused_kind() } -> std::same_as<std::optional<detail::FusedKind>>;
   requires std::same_as<decltype(&C::step), decltype(&C::Fused::step)>;
-}
-&&!OverridesCall<C> && !requires(const C& cell, const typename C::State& state) { cell.begin(state); };
+  requires std::same_as<decltype(&C::equations), decltype(&C::Fused::equations)>;
+};
 
 namespace detail {
 

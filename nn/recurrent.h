@@ -20,6 +20,7 @@ struct RecurrentOptions {
   bool bidirectional = false;
   /// Whether a sequence of no steps is allowed; the output is empty then and the state as it came.
   bool allow_empty = false;
+  /// Of cells that have kernels; others keep what their ops keep.
   Memory memory = Memory::KeepGates;
 };
 
@@ -97,6 +98,8 @@ class RecurrentBase : public Module {
 /// after its own last one, and states are in the caller's order.
 template <Cell C>
 class Recurrent : public RecurrentBase {
+  static_assert(detail::InheritsStep<C>, "a cell with another step() needs an operator() of its own that takes it");
+
  public:
   using State = typename C::State;
   using Call = CallOptions<State>;

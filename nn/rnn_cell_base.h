@@ -8,7 +8,8 @@ namespace unroll::nn {
 /// (G·H, Ho), bias_ih (G·H), bias_hh (G·H).
 ///
 /// Each of them has its equations in `step(weights, x, state)`, a function of the weights, so that these can be
-/// prepared once a sequence, and altered for it (WeightDrop, VariationalDropout).
+/// prepared once a sequence, and altered for it (WeightDrop, VariationalDropout). Who derives from one to compute
+/// something else overrides operator().
 class RNNCellBase : public Module {
  public:
   /// Redraws every parameter of its own, in order, from U(−k, k), k = 1/√hidden_size.

@@ -67,9 +67,9 @@ void Optimizer::add_param_group(const ParamGroup& group) {
     complete.options.insert_or_assign(option, value);
   }
   validate(complete);
-  groups_.reserve(groups_.size() + 1);
+  state_.reserve(state_.size() + group.params.size());
+  groups_.push_back(std::move(complete));  // the last that may fail
   state_.resize(state_.size() + group.params.size());
-  groups_.push_back(std::move(complete));
 }
 
 void Optimizer::zero_grad(bool set_to_none) const {

@@ -83,6 +83,7 @@ class Moved {
   const Tensor& x_;
   std::span<const std::int64_t> offsets_;
   Values before_;
+  bool was_given_out_;
 };
 
 /// Of f itself and those of its outputs that are looked at: the ones that require a gradient, or all when none does.

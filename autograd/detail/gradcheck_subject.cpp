@@ -63,8 +63,10 @@ Lent::~Lent() {
 
 Moved::Moved(const Tensor& x, std::span<const std::int64_t> offsets, std::span<const double> by)
     : x_(x), offsets_(offsets), before_(offsets.size()) {
+  // While the elements are others, no kernel may keep panels of them or use those it has.
+  was_given_out_ = x.body().storage->is_given_out.exchange(true, std::memory_order_relaxed);
   dispatch_float("gradcheck", x.dtype(), [&]<class T>() {
-    T* data = x.data<T>();
+    T* data = x.raw<T>();
     for (std::size_t k = 0; k < offsets.size(); ++k) {
       before_[k] = data[offsets[k]];
       data[offsets[k]] = static_cast<T>(before_[k] + by[k]);
@@ -75,9 +77,10 @@ Moved::Moved(const Tensor& x, std::span<const std::int64_t> offsets, std::span<c
 Moved::~Moved() {
   for (std::size_t k = 0; k < offsets_.size(); ++k)
     if (x_.dtype() == DType::Float32)
-      x_.data<float>()[offsets_[k]] = static_cast<float>(before_[k]);
+      x_.raw<float>()[offsets_[k]] = static_cast<float>(before_[k]);
     else
-      x_.data<double>()[offsets_[k]] = before_[k];
+      x_.raw<double>()[offsets_[k]] = before_[k];
+  x_.body().storage->is_given_out.store(was_given_out_, std::memory_order_relaxed);
 }
 
 // -- The function

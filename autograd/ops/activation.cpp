@@ -26,11 +26,12 @@ Tensor sigmoid(const Tensor& x) {
   });
 }
 
-/// max(x, 0).   d/dx = 0 where the output is 0, else 1, of NaN too
+/// max(x, 0).   d/dx = 0 where the output is 0, else 1, of NaN too. That 0 is a multiple of the output: the second
+/// derivative is 0, as torch's, and not missing.
 Tensor relu(const Tensor& x) {
   Tensor y = kernels::map("relu", x, [](auto v) { return v != v || v > 0 ? v : 0; });
   return record("relu", {x}, std::move(y), save(y),
-                [](const Tensor& g, const Saved& s) { return where(le(s[0], 0), zeros_like(g), g); });
+                [](const Tensor& g, const Saved& s) { return where(le(s[0], 0), s[0] * 0, g); });
 }
 
 /// ln(1 + e^(βx)) / β.   d/dx = σ(βx), and 1 beyond the threshold

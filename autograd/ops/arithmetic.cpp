@@ -153,26 +153,25 @@ Tensor sign(const Tensor& x) {
 }
 
 namespace {
-// The share of the gradient that goes to the larger: 1, or ½ where both are equal; 1 to each where one is NaN.
-Tensor share(const Tensor& larger, const Tensor& smaller) {
-  return 1 - (lt(larger, smaller).to(larger.dtype()) + le(larger, smaller).to(larger.dtype())) * 0.5;
+// What of g goes to the larger: all, half of it where both are equal, and all to each where one is NaN. By choice, not
+// by a factor: the smaller gets nothing of an infinity either, as √max(x, 0) brings it.
+Tensor share(const Tensor& g, const Tensor& larger, const Tensor& smaller) {
+  return where(lt(larger, smaller), zeros_like(g), where(eq(larger, smaller), g * 0.5, g));
 }
 }  // namespace
 
 Tensor maximum(const Tensor& a, const Tensor& b) {
   Tensor y = kernels::zip("maximum", a, b, kernels::larger);
   return record(
-      "maximum", {a, b}, std::move(y), save(a, b),
-      [](const Tensor& g, const Saved& s) { return g * share(s[0], s[1]); },
-      [](const Tensor& g, const Saved& s) { return g * share(s[1], s[0]); });
+      "maximum", {a, b}, std::move(y), save(a, b), [](const Tensor& g, const Saved& s) { return share(g, s[0], s[1]); },
+      [](const Tensor& g, const Saved& s) { return share(g, s[1], s[0]); });
 }
 
 Tensor minimum(const Tensor& a, const Tensor& b) {
   Tensor y = kernels::zip("minimum", a, b, kernels::smaller);
   return record(
-      "minimum", {a, b}, std::move(y), save(a, b),
-      [](const Tensor& g, const Saved& s) { return g * share(s[1], s[0]); },
-      [](const Tensor& g, const Saved& s) { return g * share(s[0], s[1]); });
+      "minimum", {a, b}, std::move(y), save(a, b), [](const Tensor& g, const Saved& s) { return share(g, s[1], s[0]); },
+      [](const Tensor& g, const Saved& s) { return share(g, s[0], s[1]); });
 }
 
 /// min(max(x, lo), hi).   d/dx = 1 for lo ≤ x ≤ hi, else 0

@@ -113,8 +113,13 @@ bool allclose(const Tensor& a, const Tensor& b, double rtol, double atol) {
   if (a.dtype() != b.dtype() || a.shape() != b.shape()) return false;
   return all(kernels::compare("allclose", a, b, [=](auto v, auto w) {
     if (v == w) return true;  // equal infinities as well, whose difference is NaN
-    auto x = static_cast<double>(v), y = static_cast<double>(w);
-    return std::isfinite(y) && std::abs(x - y) <= atol + rtol * std::abs(y);
+    const auto y = static_cast<double>(w);
+    double distance = std::abs(static_cast<double>(v) - y);
+    if constexpr (std::is_same_v<decltype(v), std::int64_t>) {  // of which a double has not all
+      const auto p = static_cast<std::uint64_t>(v), q = static_cast<std::uint64_t>(w);
+      distance = static_cast<double>(v > w ? p - q : q - p);
+    }
+    return std::isfinite(y) && distance <= atol + rtol * std::abs(y);
   }));
 }
 

@@ -22,10 +22,10 @@ struct Plan {
 
 Plan plan(const char* op, const Tensor& x, const Shape& dims, bool keepdim) {
   const std::size_t rank = x.shape().size();
-  Shape reduced(rank, dims.empty()), order, last;
+  Shape reduced(std::max<std::size_t>(rank, 1), dims.empty()), order, last;  // of a scalar, too, one dimension
   for (std::int64_t dim : dims) {
     std::size_t d = wrap_dim(op, dim, rank);
-    if (rank > 0) check<ValueError>(reduced[d]++ == 0, "{}: dimension {} is repeated in {}", op, dim, dims);
+    check<ValueError>(reduced[d]++ == 0, "{}: dimension {} is repeated in {}", op, dim, dims);
   }
   Plan p;
   p.kept = x.shape();

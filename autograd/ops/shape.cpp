@@ -140,7 +140,7 @@ std::vector<Tensor> split(const Tensor& x, std::int64_t split_size, std::int64_t
   check<ShapeError>(x.dim() > 0, "split: a scalar cannot be split");
   const std::int64_t size = x.shape()[wrap_dim("split", dim, x.shape().size())];
   check<ValueError>(split_size > 0 || (split_size == 0 && size == 0),
-                    "split: split_size {} does not divide dimension {} of shape {}", split_size, dim, x.shape());
+                    "split: split_size {} for dimension {} of shape {} is not positive", split_size, dim, x.shape());
   const std::int64_t whole = size > 0 ? (size - 1) / split_size : 0;  // pieces before the last
   Shape sizes(static_cast<std::size_t>(whole) + 1, split_size);
   sizes.back() = size - whole * split_size;

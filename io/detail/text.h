@@ -1,7 +1,6 @@
 #pragma once
-#include <fmt/core.h>
+#include <unroll/core/error.h>
 
-#include <algorithm>
 #include <string>
 #include <string_view>
 
@@ -20,11 +19,4 @@ std::string to_string(Quoted text);
 }  // namespace unroll::io
 
 template <>
-struct fmt::formatter<unroll::io::Quoted> {
-  constexpr auto parse(fmt::format_parse_context& context) { return context.begin(); }
-  template <class Context>
-  auto format(unroll::io::Quoted quoted, Context& context) const {
-    std::string text = unroll::io::to_string(quoted);
-    return std::copy(text.begin(), text.end(), context.out());
-  }
-};
+struct fmt::formatter<unroll::io::Quoted> : unroll::detail::AsText {};

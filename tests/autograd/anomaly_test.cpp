@@ -217,6 +217,13 @@ TEST_CASE("anomaly mode: the step of a loop over 20 of an LSTM cell") {
   }
 }
 
+TEST_CASE("anomaly mode: a step is not taken for the begin of another's number") {
+  AnomalyMode anomaly;
+  AnomalyScope outer("step", 1, nullptr), inner("step", 12, nullptr);
+  const std::string error = error_of([] { sqrt(tensor({-1.0}).requires_grad_()); });
+  CHECK_MESSAGE(contains(error, "in step 1, step 12"), error);
+}
+
 TEST_CASE("anomaly mode: modules name themselves") {
   struct Model : nn::Module {
     Model() {

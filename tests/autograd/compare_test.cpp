@@ -81,6 +81,12 @@ TEST_CASE("compare: equal and allclose") {
   CHECK_FALSE(allclose(x, tensor({1.001, 2.0, kInf})));
   CHECK(allclose(x, tensor({1.001, 2.0, kInf}), 0, 0.01));
   CHECK_FALSE(allclose(x, tensor({1.0, 2.0, -kInf})));
+  // Integers that are one double, and such whose difference is no int64.
+  const std::int64_t large = (std::int64_t{1} << 53) + 1, most = std::numeric_limits<std::int64_t>::max();
+  CHECK_FALSE(allclose(tensor({large}), tensor({large - 1}), 0, 0));
+  CHECK(allclose(tensor({large}), tensor({large - 1}), 0, 1));
+  CHECK_FALSE(allclose(tensor({most}), tensor({-most}), 0, 1e19));
+  CHECK(allclose(tensor({most}), tensor({-most}), 0, 2e19));
   CHECK_FALSE(allclose(tensor({1.0}), tensor({kInf})));  // although rtol·∞ is larger than any difference
   CHECK_FALSE(allclose(tensor({kNaN}), tensor({kNaN})));
   CHECK_FALSE(allclose(ones(1), ones({1, 1})));

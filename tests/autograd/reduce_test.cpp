@@ -220,4 +220,5 @@ TEST_CASE("reductions: wrong dimensions") {
   CHECK_THROWS_AS(amax(x, -3), IndexError);
   CHECK_THROWS_WITH_AS(sum(x, {1, -1}), "sum: dimension -1 is repeated in (1, -1)", ValueError);
   CHECK_THROWS_AS(logsumexp(x, {0, 0}), ValueError);
+  CHECK_THROWS_WITH_AS(amax(scalar(2), {-1, 0}), "amax: dimension 0 is repeated in (-1, 0)", ValueError);
 }

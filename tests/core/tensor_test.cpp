@@ -19,7 +19,7 @@ TEST_CASE("Tensor: an undefined one answers only defined()") {
   CHECK_FALSE(x.requires_grad());
   CHECK(x.is_same(Tensor()));
   CHECK_FALSE(x.is_same(ones({1})));
-  CHECK_THROWS_WITH_AS(x.shape(), "expected a tensor, got an undefined one", ValueError);
+  CHECK_THROWS_WITH_AS(x.shape(), "expected a tensor, got an undefined one (as grad() is before backward)", ValueError);
   CHECK_THROWS_AS(x.numel(), ValueError);
   CHECK_THROWS_AS(x.data<float>(), ValueError);
   CHECK_THROWS_AS(x.item(), ValueError);
@@ -117,8 +117,8 @@ TEST_CASE("factories: arange") {
   CHECK(arange(2.7, 9.9, 2.2, DType::Int64).to_vector<std::int64_t>() == Ints{2, 4, 6, 8});
   CHECK(arange(0, -3, -.5, DType::Int64).to_vector<std::int64_t>() == Ints(6, 0));
   double nan = std::numeric_limits<double>::quiet_NaN(), inf = std::numeric_limits<double>::infinity();
-  CHECK_THROWS_WITH_AS(arange(0, 5, 0), doctest::Contains("arange: expected finite bounds and a step other than 0"),
-                       ValueError);
+  for (auto by_nothing : {+[] { return arange(0, 5, 0); }, +[] { return arange(0, 5, 0.0); }})
+    CHECK_THROWS_WITH_AS(by_nothing(), doctest::Contains("arange: expected a step other than 0"), ValueError);
   CHECK_THROWS_WITH_AS(arange(0, 5, -1), doctest::Contains("a step of -1 does not lead from 0 to 5"), ValueError);
   for (double bad : {nan, inf}) {
     CHECK_THROWS_AS(arange(0, bad), ValueError);
@@ -127,6 +127,20 @@ TEST_CASE("factories: arange") {
   CHECK_THROWS_AS(arange(0, 1, nan), ValueError);
   CHECK_THROWS_AS(arange(0, 1e300, 1), ShapeError);
   CHECK_THROWS_AS(arange(0, 2, 1, DType::Bool), DTypeError);
+  CHECK_THROWS_AS(arange(1, 0, 2), ValueError);  // though ceil(−1/2) is no negative number
+  CHECK_THROWS_AS(arange(1.0, 0.5, 2), ValueError);
+}
+
+TEST_CASE("factories: arange has every int64") {
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max(), kLeast = -kMost - 1,
+                         kNoDouble = (1LL << 53) + 1;
+  CHECK(arange(kNoDouble, kNoDouble + 3).to_vector<std::int64_t>() == Ints{kNoDouble, kNoDouble + 1, kNoDouble + 2});
+  CHECK(arange(kMost - 1, kMost).to_vector<std::int64_t>() == Ints{kMost - 1});
+  CHECK(arange(kLeast, kMost, kMost).to_vector<std::int64_t>() == Ints{kLeast, -1, kMost - 1});
+  CHECK(arange(kMost, kLeast, kLeast).to_vector<std::int64_t>() == Ints{kMost, -1});
+  CHECK_THROWS_AS(arange(kLeast, kMost), ShapeError);
+  CHECK_THROWS_WITH_AS(arange(std::uint64_t{1} << 63), doctest::Contains("is no int64"), ValueError);
+  CHECK_THROWS_WITH_AS(arange(1e19, 1e19 + 1e4, 1e3, DType::Int64), doctest::Contains("is no int64"), ValueError);
 }
 
 TEST_CASE("factories: eye") {

@@ -272,6 +272,38 @@ struct Clipped : nn::LSTMCell {
   }
 };
 static_assert(nn::OverridesCall<Clipped> && !nn::FusedCell<Clipped> && !nn::OverridesCall<nn::LSTMCell>);
+// With several, and with a template.
+struct Overloaded : Clipped {
+  using Clipped::Clipped;
+  nn::LSTMState operator()(const Tensor& x, const nn::LSTMState& state) const { return Clipped::operator()(x, state); }
+  nn::LSTMState operator()(const Tensor& x) const { return Clipped::operator()(x); }
+};
+struct Templated : Clipped {
+  using Clipped::Clipped;
+  template <class X>
+  nn::LSTMState operator()(const X& x, const nn::LSTMState& state = {}) const {
+    return Clipped::operator()(x, state);
+  }
+};
+static_assert(nn::OverridesCall<Overloaded> && !nn::FusedCell<Overloaded>);
+static_assert(nn::OverridesCall<Templated> && !nn::FusedCell<Templated>);
+// Other equations that nothing runs: neither the kernels nor what they are defined by.
+struct OtherEquations : nn::GRUCell {
+  using GRUCell::GRUCell;
+  auto equations() const {
+    return [](const nn::RNNWeights&, const Tensor&, const Tensor& h) { return h; };
+  }
+};
+static_assert(!nn::FusedCell<OtherEquations>);
+// A step of its own, which a call of the cell would not take, and one beside its call.
+struct OtherStep : nn::LSTMCell {
+  nn::LSTMState step(const nn::RNNWeights&, const Tensor&, const nn::LSTMState& state) const { return state; }
+};
+struct OtherStepAndCall : OtherStep {
+  nn::LSTMState operator()(const Tensor&, const nn::LSTMState& state) const { return state; }
+};
+static_assert(!nn::detail::InheritsStep<OtherStep> && nn::detail::InheritsStep<OtherStepAndCall>);
+static_assert(nn::detail::InheritsStep<Overloaded> && nn::detail::InheritsStep<nn::Zoneout<nn::LSTMCell>>);
 static_assert(!nn::WeightedCell<Clipped> && nn::FusedCell<nn::WeightDrop<nn::LSTMCell>>);
 
 // Forgets that x has a batch.
@@ -298,10 +330,11 @@ struct AsWide : nn::Module {
 };
 }  // namespace
 
-TEST_CASE("cell: one that derives from the library's and calls it is called by its layer at every step") {
+TEST_CASE_TEMPLATE("cell: one that derives from the library's and calls it is called by its layer at every step", C,
+                   Clipped, Overloaded, Templated) {
   manual_seed(3);
   const Tensor x = randn({5, 4, 2});
-  nn::Recurrent<Clipped> rnn(2, 3);
+  nn::Recurrent<C> rnn(2, 3);
   nn::LSTMState state{zeros({4, 3}), zeros({4, 3})};
   for (const Tensor& step : unbind(x)) state = rnn.cell(0)(step, state);
   CHECK(amax(abs(state.c)).item() <= 0.01f);
@@ -309,7 +342,7 @@ TEST_CASE("cell: one that derives from the library's and calls it is called by i
     CHECK(equal(select(last.h, 0, 0), state.h));
     CHECK(equal(select(last.c, 0, 0), state.c));
   }
-  nn::Recurrent<nn::Zoneout<Clipped>> zoned(2, 3, {}, nn::ZoneoutOptions{.h = 0, .c = 0});
+  nn::Recurrent<nn::Zoneout<C>> zoned(2, 3, {}, nn::ZoneoutOptions{.h = 0, .c = 0});
   zoned.load_state_dict(rnn.state_dict());
   CHECK(equal(zoned(x).state.c, rnn(x).state.c));
 }

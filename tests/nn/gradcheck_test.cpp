@@ -265,6 +265,12 @@ TEST_CASE("nn gradcheck: a wrong layer, in time and direction") {
   CHECK(profile.directions[1].verdict == TimeVerdict::Right);
 }
 
+TEST_CASE("nn gradcheck: a float64 module's weights keep their panels afterwards") {
+  nn::GRUCell cell(kInput, kHidden, {.dtype = kDouble});
+  CHECK(gradcheck(cell, numbers({kBatch, kInput})));
+  for (const Tensor& p : cell.parameters()) CHECK_FALSE(p.body().storage->is_given_out);
+}
+
 TEST_CASE("nn gradcheck: any one entry of an LSTM's Jacobian, off by a hundredth, is found in slow and fast mode") {
   manual_seed(7);
   nn::LSTM rnn(2, 2, {.dtype = kDouble});
