@@ -12,6 +12,7 @@
 #include <unroll/autograd/ops/normalize.h>
 #include <unroll/autograd/ops/reduce.h>
 #include <unroll/autograd/ops/shape.h>
+#include <unroll/nn/gru.h>
 #include <unroll/nn/linear.h>
 #include <unroll/nn/lstm_cell.h>
 #include <unroll/nn/sequential.h>
@@ -316,4 +317,15 @@ TEST_CASE("anomaly: an infinite derivative by jvp is no NaN") {
   AnomalyMode anomaly;
   const Tensor d = jvp([](const Tensor& x) { return sqrt(x); }, zeros(2), ones(2)).product;
   CHECK(std::isinf(d.to_vector<float>()[0]));
+}
+
+TEST_CASE("anomaly mode: a step of the reverse direction is called one") {
+  AnomalyMode on(true);
+  FusedMode by_ops(false);
+  nn::GRU rnn(1, 2, {.bidirectional = true});
+  {
+    NoGrad guard;
+    rnn.cell(0, 1).weight_ih.fill_(NAN);
+  }
+  CHECK_THROWS_WITH_AS(rnn(ones({3, 1, 1})), Contains("reverse step 2"), GradError);
 }

@@ -141,3 +141,9 @@ TEST_CASE("compare: argmax keeps the dimension where it was") {
 TEST_CASE("compare: clamp with its bounds the wrong way round gives the upper one") {
   CHECK(clamp(tensor({0., 1.5, 5.}), 2, 1).to_vector<float>() == std::vector<float>{1, 1, 1});
 }
+
+TEST_CASE("allclose: rtol is relative to the second") {
+  const Tensor a = tensor({1.0}), b = tensor({1.5});
+  CHECK(allclose(a, b, 0.4, 0));
+  CHECK_FALSE(allclose(b, a, 0.4, 0));
+}

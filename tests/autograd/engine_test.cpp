@@ -9,6 +9,8 @@
 #include <unroll/autograd/record.h>
 #include <unroll/core/view.h>
 
+#include <thread>
+
 using namespace unroll;
 using doctest::Contains;
 
@@ -314,4 +316,45 @@ TEST_CASE("nodes with several outputs") {
     CHECK(of(d[0]) == Values{2, 4});
     CHECK(of(d[1]) == Values{3, 6});
   }
+}
+
+TEST_CASE("backward: a gradient of another dtype is converted to its output's") {
+  Tensor x = leaf({1, 2});
+  backward({x}, {tensor({3, 4}, DType::Float32)});
+  CHECK(x.grad().dtype() == DType::Float64);
+  CHECK(of(x.grad()) == Values{3, 4});
+  CHECK(of(grad({x * x}, {x}, {.grad_outputs = {tensor({3, 4}, DType::Float32)}})[0]) == Values{6, 16});
+}
+
+TEST_CASE("backward: create_graph retains the graph unless retain_graph says otherwise") {
+  Tensor x = leaf({2, 3}), loss = sum(x * x);
+  loss.backward({.create_graph = true});
+  CHECK_NOTHROW(loss.backward({.retain_graph = false, .create_graph = true}));
+  CHECK_THROWS_AS(loss.backward(), GradError);
+  x.set_grad({});  // which holds the graph
+}
+
+TEST_CASE("backward: with a list of inputs, what retains its gradient gets none") {
+  Tensor x = leaf({1, 2}), h = x * 2;
+  h.retain_grad();
+  sum(h * h).backward({.inputs = {{x}}});
+  CHECK(of(x.grad()) == Values{8, 16});
+  CHECK_FALSE(h.grad().defined());
+}
+
+TEST_CASE("backward: ops of a new thread come after what they read, however young its clock is") {
+  auto in_a_thread = [](auto other) {
+    Tensor x = leaf({1, 2}), h = x * x;
+    for (int i = 0; i < 10; ++i) h = h * 1;
+    Values dx;
+    std::thread([&] {
+      try {
+        dx = of(grad({sum(other(h) * h)}, {x}, {.allow_unused = true})[0]);
+      } catch (const Error&) {  // dx stays empty
+      }
+    }).join();
+    return dx;
+  };
+  CHECK(in_a_thread([](const Tensor& y) { return y * 2; }) == Values{8, 64});
+  CHECK(in_a_thread([](const Tensor& y) { return select(stack({y}), 0, 0); }) == Values{4, 32});
 }

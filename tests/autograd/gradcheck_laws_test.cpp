@@ -6,6 +6,9 @@
 #include <unroll/autograd/gradcheck.h>
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/compare.h>
+#include <unroll/autograd/record.h>
+
+#include <cmath>
 
 using namespace unroll;
 
@@ -100,4 +103,44 @@ TEST_CASE("gradcheck laws: tensors that a run leaves behind") {
     left.push_back(zeros(1));
     return in[0] * in[0];
   }));
+}
+
+namespace {
+// input() and finds() are the file's own.
+// `what` of an expanded cotangent.
+template <class What>
+auto if_expanded(What what) {
+  return [=](const Tensors& in) {
+    Tensor y = in[0].detach() * 1;
+    return record("planted", {in[0]}, y, [=](const Tensor& g) { return g.stride(0) == 0 ? what(g) : g; });
+  };
+}
+// Where both results have gradients, and no zeros.
+struct WrongIfBoth : Function<WrongIfBoth> {
+  static Tensors forward(FunctionContext& context, const Tensor& x) {
+    context.set_materialize_grads(false);
+    return {x * 1, x * 2};
+  }
+  static Tensors backward(FunctionContext&, Gradients g) {
+    if (!g[1].defined()) return {g[0]};
+    if (!g[0].defined()) return {g[1] * 2};
+    return {any(eq(g[0], 0)) || any(eq(g[1], 0)) ? g[0] + g[1] * 2 : g[0] + g[1] * 3};
+  }
+};
+}  // namespace
+
+TEST_CASE("gradcheck laws: what differs in the eighth digit, is no number or raises, is a difference") {
+  using enum GradcheckFault;
+  CHECK(finds(Layout, if_expanded([](const Tensor& g) { return g * (1 + 1e-8); })));
+  CHECK(finds(Layout, if_expanded([](const Tensor& g) { return g * NAN; })));
+  CHECK(finds(Layout, if_expanded([](const Tensor&) -> Tensor { throw ValueError("no"); })));
+}
+
+TEST_CASE("gradcheck laws: all results at once") {
+  CHECK(finds(GradcheckFault::Undefined, [](const Tensors& in) { return WrongIfBoth::apply(in[0]); }));
+}
+
+TEST_CASE("gradcheck laws: an output that minds which inputs require a gradient") {
+  auto f = [](const Tensors& in) { return in[0] * in[1] + (in[0].requires_grad() ? 0 : 1); };
+  CHECK(finds(GradcheckFault::Subset, f, {input(), input()}));
 }

@@ -400,3 +400,5 @@ TEST_CASE("ops: derivatives at kinks are torch's") {
                      [](double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); }));
   }
 }
+
+TEST_CASE("sub: a number that an integer tensor cannot hold") { CHECK_THROWS_AS(sub(0.5, arange(3)), DTypeError); }

@@ -222,3 +222,14 @@ TEST_CASE("reductions: wrong dimensions") {
   CHECK_THROWS_AS(logsumexp(x, {0, 0}), ValueError);
   CHECK_THROWS_WITH_AS(amax(scalar(2), {-1, 0}), "amax: dimension 0 is repeated in (-1, 0)", ValueError);
 }
+
+TEST_CASE("amax, amin: the one that stands out is found wherever it is in a row of any length") {
+  for (std::int64_t n : {1, 2, 31, 32, 33, 63, 64, 65, 100})
+    for (std::int64_t at = 0; at < n; ++at) {
+      const Tensor x = zeros({2, n});
+      x.data<float>()[n + at] = 1;
+      CHECK(amax(x, {1}).to_vector<float>() == std::vector<float>{0, 1});
+      x.data<float>()[n + at] = -1;
+      CHECK(amin(x, {1}).to_vector<float>() == std::vector<float>{0, -1});
+    }
+}

@@ -134,4 +134,5 @@ TEST_CASE("Generator: what is no state is refused and changes nothing") {
   for (std::uint64_t next : {std::uint64_t{0}, std::uint64_t{625}, ~std::uint64_t{0}}) refused(16, next);
   refused(24 + 8 * 100, std::uint64_t{1} << 32);  // a word of 33 bits
   refused(24 + 8 * 624 + 24, std::int32_t{2});    // the flag of the cached normal
+  refused(5052, std::uint8_t{1});                 // a float normal, which PyTorch's generator never keeps
 }

@@ -1,6 +1,7 @@
 #include "support/targets.h"
 
 #include <doctest/doctest.h>
+#include <unroll/autograd/ops/normalize.h>
 #include <unroll/core/kernels/softmax.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <random>
 #include <vector>
 
+using namespace unroll;
 using namespace unroll::kernels;
 
 namespace {
@@ -144,4 +146,12 @@ TEST_CASE("softmax: rows of every length that lie far below zero") {
     softmax(y.data(), x.data(), Extent{1, size, 1});
     CHECK(std::ranges::all_of(y, [&](float p) { return std::abs(p * static_cast<float>(n) - 1) < 1e-6F; }));
   }
+}
+
+TEST_CASE("log_softmax: many equal terms whose sum is not exact lose no digits") {
+  const std::int64_t n = 1 << 22;
+  const Tensor x = full({n}, -2.3);
+  x.data<float>()[0] = 0;
+  const double right = -std::log(1 + static_cast<double>(n - 1) * std::exp(static_cast<double>(-2.3f)));
+  CHECK(std::abs(static_cast<double>(log_softmax(x, 0).data<float>()[0]) - right) < 1e-5);
 }

@@ -222,3 +222,5 @@ TEST_CASE("Tensor: arange's floats are those of double, rounded once") {
   const Floats v = arange(0, 1000, 0.1, DType::Float32).to_vector<float>();
   for (std::size_t i = 0; i < v.size(); ++i) REQUIRE(v[i] == static_cast<float>(static_cast<double>(i) * 0.1));
 }
+
+TEST_CASE("fill: 2^63 is no int64") { CHECK_THROWS_AS(full({1}, 0x1p63, DType::Int64), ValueError); }

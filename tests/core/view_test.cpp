@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/core/view.h>
 
 #include <limits>
@@ -191,4 +192,27 @@ TEST_CASE("alias: the same elements in a handle of its own") {
   CHECK_FALSE(y.is_view());
   CHECK(views::alias(views::transpose(x, 0, 1)).is_view());
   CHECK(views::alias(views::narrow(x, 0, 1, 1)).to_vector<std::int64_t>() == Ints{2, 3});
+}
+
+TEST_CASE("view: dimensions of size 1, and what has no elements, are in order whatever their strides") {
+  const Tensor row = zeros({1, 4}), column = views::transpose(row, 0, 1);  // strides (1, 4)
+  CHECK(column.is_contiguous());
+  CHECK(views::narrow(views::transpose(zeros({3, 1, 4}), 0, 1), 0, 0, 1).is_contiguous());
+  CHECK_FALSE(views::narrow(zeros({3, 4}), 1, 0, 1).is_contiguous());
+  const Tensor none = views::transpose(zeros({2, 0, 3}), 0, 2);
+  CHECK(none.is_contiguous());
+  CHECK(views::expand(zeros({1, 0}), {4, 0}).is_contiguous());
+  CHECK(views::view(none, {0, 6}).shape() == Shape{0, 6});
+}
+
+TEST_CASE("slice: one element of a huge step has a stride that no step multiplied") {
+  CHECK(views::slice(zeros({2, 3}), 0, 0, 2, std::numeric_limits<std::int64_t>::max()).strides() == Strides{3, 1});
+}
+
+TEST_CASE("view: what an op makes of a view has a layout of its own") {
+  const Tensor column = views::transpose(zeros({1, 4}), 0, 1);
+  REQUIRE(column.strides() == Strides{1, 4});
+  CHECK(neg(column).strides() == Strides{1, 1});
+  CHECK(add(column, column).strides() == Strides{1, 1});
+  CHECK_FALSE(neg(column).is_view());
 }

@@ -351,3 +351,7 @@ TEST_CASE("safetensors: escaped characters at the ends of what two and three byt
   file[0] = static_cast<char>(header.size());
   CHECK(read_safetensors(file + header).tensors[0].first == "\u0800\u07ff\uffff");
 }
+
+TEST_CASE("safetensors: a header longer than the reference's 100,000,000 bytes is not written") {
+  CHECK_THROWS_AS(write_safetensors({}, {{"k", std::string(100'000'000, 'a')}}), ValueError);
+}

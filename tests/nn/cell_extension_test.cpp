@@ -263,3 +263,10 @@ TEST_CASE("variational_dropout: of x alone, of h alone, and of a cell that is st
   const Tensor h = randn({2, 4}, kDouble), other = randn({2, 4}, kDouble), c = randn({2, 4}, kDouble);
   CHECK(equal(forgetful(x, {h, c}).h, forgetful(x, {other, c}).h));
 }
+
+TEST_CASE("zoneout: what is never kept draws no number") {
+  nn::Zoneout<nn::GRUCell> cell(2, 3, nn::ZoneoutOptions{.h = 0, .c = 0});
+  const auto before = default_generator().get_state();
+  cell(ones({1, 2}));
+  CHECK(default_generator().get_state() == before);
+}

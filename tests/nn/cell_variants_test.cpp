@@ -185,3 +185,22 @@ TEST_CASE("layer_norm cells: normalisation begins with ones and zeros, and has o
     if (norm->bias.defined()) CHECK(equal(norm->bias, zeros_like(norm->bias)));
   }
 }
+
+TEST_CASE("layer_norm_lstm_cell, layer_norm_gru_cell: reset_parameters reaches every norm") {
+  auto check = [](auto& cell) {
+    {
+      NoGrad guard;
+      for (const Tensor& p : cell.parameters()) p.fill_(7);
+    }
+    cell.reset_parameters();
+    for (const auto& named : cell.named_parameters()) {
+      CAPTURE(named.first);
+      CHECK_FALSE(any(eq(named.second, 7)));
+      if (named.first.ends_with("norm_hh.weight")) CHECK(all(eq(named.second, 1)));
+    }
+  };
+  nn::LayerNormLSTMCell lstm(2, 3);
+  nn::LayerNormGRUCell gru(2, 3);
+  check(lstm);
+  check(gru);
+}

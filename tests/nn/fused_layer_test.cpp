@@ -353,3 +353,12 @@ TEST_CASE("fused layers: what a second backward does not read may be written aft
           }
         }
 }
+
+TEST_CASE("fused layers: x may be written where the weights that read it want no gradient") {
+  nn::LSTM rnn(2, 3);
+  rnn.cell(0).weight_ih.requires_grad_(false);
+  Tensor x = randn({4, 2, 2}), loss = sum(rnn(x).output);
+  x.zero_();
+  CHECK_NOTHROW(loss.backward());
+  CHECK(rnn.cell(0).weight_hh.grad().defined());
+}

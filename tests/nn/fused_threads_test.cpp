@@ -184,3 +184,14 @@ TEST_CASE("fused layers: each thread must be worth it, more so if it is far away
   CHECK(groups(8, 3, 500) == 3);
   CHECK(groups(1, 3, 100) == 1);
 }
+
+TEST_CASE("fused layers: the number of threads changes no bit where each has more sequences than are taken at a time") {
+  Distance near(100);
+  for (Kind kind : kKinds) {
+    const Subject s = subject(kind, {.t = 3, .n = 230, .i = 70, .h = 70, .dtype = DType::Float32});
+    Threads scope(1);
+    const Tensors one = values(s, true);
+    set_num_threads(2);
+    CHECK(same_bits(values(s, true), one));
+  }
+}

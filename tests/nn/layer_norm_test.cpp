@@ -1,3 +1,5 @@
+#include "support/gradients.h"
+
 #include <doctest/doctest.h>
 #include <unroll/autograd/ops/compare.h>
 #include <unroll/autograd/ops/shape.h>
@@ -28,4 +30,9 @@ TEST_CASE("layer_norm: options and printing") {
   CHECK(nn::to_string(plain) == "LayerNorm((4,), eps=1e-05, elementwise_affine=False, bias=False)");
   CHECK_THROWS_AS(nn::LayerNorm(Shape{}), ValueError);
   CHECK_THROWS_AS(nn::LayerNorm(-1), ValueError);
+}
+
+TEST_CASE("layer_norm: a layer's eps is its option's") {
+  nn::LayerNorm layer({2}, {.eps = 3, .dtype = DType::Float64});
+  CHECK(near(layer(leaf({-1, 1})), {-0.5, 0.5}));  // 1 / sqrt(1 + 3)
 }

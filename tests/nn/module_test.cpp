@@ -337,3 +337,17 @@ TEST_CASE("module: prints as torch prints") {
   CHECK(out.str() == "Two(\n  x=1\n  y=2\n)");
   CHECK(nn::to_string(Bare()) == "Bare()");
 }
+
+TEST_CASE("module: load_state_dict counts as a write to what was saved before") {
+  nn::Linear layer(2, 2);
+  Tensor x = randn({3, 2}).requires_grad_(), loss = sum(layer(x));
+  layer.load_state_dict(layer.state_dict());
+  CHECK_THROWS_WITH_AS(loss.backward(), doctest::Contains("modified in place by load_state_dict"), GradError);
+}
+
+TEST_CASE("module: load_state_dict of what overlaps the parameter, and is laid out otherwise") {
+  nn::Linear layer(3, 3, {.bias = false});
+  const std::vector<float> expected = t(layer.weight.detach()).clone().to_vector<float>();
+  layer.load_state_dict({{"weight", t(layer.weight.detach())}});
+  CHECK(layer.weight.to_vector<float>() == expected);
+}

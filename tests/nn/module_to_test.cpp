@@ -7,6 +7,7 @@
 #include <unroll/autograd/ops/shape.h>
 #include <unroll/core/random.h>
 #include <unroll/nn/gru.h>
+#include <unroll/nn/linear.h>
 #include <unroll/nn/lstm.h>
 #include <unroll/nn/rnn_cell.h>
 
@@ -96,4 +97,13 @@ TEST_CASE("module to: a step of a cell or layer that was taken before has its gr
 
 TEST_CASE("module: the name of a template's type has all its arguments") {
   CHECK(Pair<Left, Right>().type_name() == "Pair<Left, Right>");
+}
+
+TEST_CASE("module to: the dtype that it has changes nothing") {
+  nn::Linear layer(2, 3);
+  const Tensor weight = layer.state_dict()[0].second;
+  const auto version = layer.weight.version();
+  layer.to(DType::Float32);
+  CHECK(layer.weight.version() == version);
+  CHECK(layer.weight.shares_memory(weight));
 }

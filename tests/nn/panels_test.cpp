@@ -231,3 +231,45 @@ TEST_CASE("panels: cells whose weights lie in one memory keep none of each other
       CHECK(allclose(fast, (*cell)(x, h), 1e-12, 1e-12));
     }
 }
+
+TEST_CASE("panels: memory that fails while a weight is packed leaves nothing behind") {
+  NoGrad no_grad;
+  for (int calls : {0, 1, 2})  // before the one that fails: the second keeps its panels, the third has them
+    for (std::int64_t n = 0;; ++n) {
+      const Live before;
+      bool failed = false;
+      {
+        const nn::GRUCell cell(20, 30);
+        const Tensor x = randn({2, 20}), h = randn({2, 30});
+        for (int i = 0; i < calls; ++i) cell(x, h);
+        try {
+          FailAfter fail(n);
+          cell(x, h);
+        } catch (const std::bad_alloc&) {
+          failed = true;
+        }
+        FusedMode composed(false);
+        const Tensor right = cell(x, h);
+        FusedMode fused(true);
+        REQUIRE(distance({cell(x, h)}, {right}) < 1e-6);
+      }
+      REQUIRE(Live() == before);
+      if (!failed) break;
+    }
+}
+
+TEST_CASE("panels: threads that use a weight at once leave none of theirs behind") {
+  const Live before;
+  {
+    const nn::RNNCell cell(300, 300);
+    const Tensor x = randn({2, 300});
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 4; ++i)
+      threads.emplace_back([&] {
+        NoGrad no_grad;
+        for (int step = 0; step < 100; ++step) cell(x, x);
+      });
+    for (std::thread& thread : threads) thread.join();
+  }
+  CHECK(Live() == before);
+}

@@ -228,3 +228,19 @@ TEST_CASE("recurrent: errors begin with the name the cell gives its layer") {
                        "counting: hidden[2] has shape (1, 1, 2), expected (1, 1, 1)", ShapeError);
   CHECK_THROWS_WITH_AS(nn::Recurrent<MGUCell>(3, 0), "recurrent: hidden_size must be positive, got 0", ValueError);
 }
+
+namespace {
+// Whose output loses a column, which broadcasting would hide.
+struct Shrinking : nn::Module {
+  using State = Tensor;
+  Shrinking(std::int64_t, std::int64_t hidden) : hidden_size(hidden) {}
+  Tensor operator()(const Tensor& x, const Tensor& h = {}) const { return narrow(h + narrow(x, -1, 0, 1), -1, 0, 1); }
+  std::int64_t hidden_size;
+};
+}  // namespace
+
+TEST_CASE("recurrent: a cell whose output changes its width is refused at the step that does it") {
+  nn::Recurrent<Shrinking> rnn(1, 3);
+  CHECK_THROWS_WITH_AS(rnn(ones({2, 1, 1})),
+                       doctest::Contains("state whose tensor 0 has shape (1, 1), expected (1, 3)"), ShapeError);
+}

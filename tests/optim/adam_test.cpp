@@ -155,3 +155,14 @@ TEST_CASE("adam: amsgrad may be switched on between two steps, and a step is a w
     CHECK(mean.version() > before);
   }
 }
+
+TEST_CASE("adam: without amsgrad no greatest square is kept") {
+  Tensor w = tensor({1.0, 2.0}, DType::Float64).requires_grad_();
+  w.set_grad(ones_like(w));
+  Adam opt({w});
+  opt.step();
+  std::vector<std::string> names;
+  const auto state = opt.state_dict().state;
+  for (const auto& [name, tensor] : state.at(0)) names.push_back(name);
+  CHECK(names == std::vector<std::string>{"exp_avg", "exp_avg_sq", "step"});
+}

@@ -217,3 +217,35 @@ TEST_CASE_FIXTURE(Fixture, "cosine_annealing_warm_restarts: a step after one bet
   schedule.step();
   CHECK(schedule.state_dict().at("T_cur")[0] == 0.5);
 }
+
+TEST_CASE("cosine_annealing_warm_restarts: a state whose cycle has no length is refused") {
+  SGD opt({golden::parameter()}, {.lr = 1});
+  CosineAnnealingWarmRestarts schedule(opt, 4);
+  auto state = schedule.state_dict();
+  state["T_i"] = {0};
+  CHECK_THROWS_AS(schedule.load_state_dict(state), ValueError);
+}
+
+TEST_CASE("one_cycle_lr: total_steps goes before epochs and steps_per_epoch") {
+  SGD opt({golden::parameter()}, {.lr = 1, .momentum = 0.9});
+  OneCycleLR schedule(opt, 1, {.total_steps = 10, .epochs = 2, .steps_per_epoch = 3});
+  CHECK(schedule.state_dict()["total_steps"] == std::vector<double>{10});
+}
+
+TEST_CASE("one_cycle_lr: the last step of a phase belongs to it, to the bit") {
+  SGD opt({golden::parameter()}, {.lr = 1, .momentum = 0.9});
+  OneCycleLR schedule(opt, 0.23, {.total_steps = 10, .pct_start = 0.5, .anneal_strategy = AnnealStrategy::Linear});
+  for (int t = 0; t < 4; ++t) schedule.step();
+  const double low = 0.23 / 25, high = (0.23 - low) * 1 + low;  // as torch computes it
+  CHECK(high != 0.23);
+  CHECK(rate(opt) == high);
+}
+
+TEST_CASE("one_cycle_lr: each group begins at its own greatest rate over div_factor") {
+  SGD opt({{.params = {golden::parameter()}}, {.params = {golden::parameter()}}}, {.lr = 1, .momentum = 0.9});
+  OneCycleLR schedule(opt, {0.5, 2.0}, {.total_steps = 10, .div_factor = 10});
+  CHECK(std::abs(rate(opt, 0) - 0.05) <= 1e-15);
+  CHECK(std::abs(rate(opt, 1) - 0.2) <= 1e-15);
+  CHECK(opt.param_groups()[0]["initial_lr"] == 0.05);
+  CHECK(opt.param_groups()[1]["initial_lr"] == 0.2);
+}

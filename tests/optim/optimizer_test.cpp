@@ -370,3 +370,19 @@ TEST_CASE("optimizer: a state that does not fit changes nothing") {
   }
   CHECK(golden::everything(opt) == before);
 }
+
+namespace {
+struct Holder : nn::Module {
+  explicit Holder(Tensor x) : held(std::move(x)) { add("held", held, Kind::Buffer); }
+  Tensor held;
+};
+}  // namespace
+
+TEST_CASE("optimizers: a gradient that has been converted is refused, and nothing moves") {
+  Tensor w = tensor({1.0, 2.0}).requires_grad_(), v = tensor({3.0, 4.0}).requires_grad_();
+  for (const Tensor& p : {v, w}) p.set_grad(ones_like(p));
+  SGD opt({v, w}, {.lr = 1});
+  Holder(w.grad()).to(DType::Float64);  // the tensor itself becomes float64
+  CHECK_THROWS_AS(opt.step(), DTypeError);
+  CHECK(v.to_vector<float>() == std::vector<float>{3, 4});
+}

@@ -100,3 +100,47 @@ TEST_CASE("sequential_lr: a constant_lr of no iterations is over when it comes")
   schedule.step();
   CHECK(rate(opt) == 1);
 }
+
+TEST_CASE("sequential_lr: warm restarts that have been stepped begin anew") {
+  SGD opt({golden::parameter()}, {.lr = 1});
+  CosineAnnealingWarmRestarts warm(opt, 4);
+  for (int t = 0; t < 3; ++t) warm.step();
+  ExponentialLR rest(opt, 0.5);
+  SequentialLR schedule(opt, {warm, rest}, {8});
+  CHECK(rate(opt) == 1);
+  CHECK(warm.last_epoch() == 0);
+  schedule.step();
+  CHECK(std::abs(rate(opt) - (1 + std::sqrt(0.5)) / 2) <= 1e-15);
+}
+
+TEST_CASE("sequential_lr: a cosine begins with eta_min + (base_lr - eta_min), rounded") {
+  SGD opt({golden::parameter()}, {.lr = 0.9});
+  ExponentialLR first(opt, 0.5);
+  CosineAnnealingLR cosine(opt, 4, 0.2);
+  SequentialLR schedule(opt, {first, cosine}, {1});
+  schedule.step();
+  const double again = 0.2 + (0.9 - 0.2);
+  CHECK(again != 0.9);
+  CHECK(rate(opt) == again);
+}
+
+TEST_CASE("sequential_lr: with a milestone at 0 the first schedule never begins") {
+  SGD opt({golden::parameter()}, {.lr = 1});
+  ConstantLR first(opt, {.factor = 0.1, .total_iters = 5});
+  ExponentialLR second(opt, 0.5);
+  SequentialLR schedule(opt, {first, second}, {0});
+  golden::check_rates({1, 0.5, 0.25}, schedule);
+}
+
+TEST_CASE("chained_scheduler: a step is one of each, in order") {
+  SGD together({golden::parameter()}, {.lr = 1}), one_by_one({golden::parameter()}, {.lr = 1});
+  ExponentialLR half(together, 0.5), half_alone(one_by_one, 0.5);
+  CosineAnnealingLR cosine(together, 8, 0.1), cosine_alone(one_by_one, 8, 0.1);
+  ChainedScheduler schedule({half, cosine});
+  for (int t = 0; t < 4; ++t) {
+    schedule.step();
+    half_alone.step();
+    cosine_alone.step();
+    CHECK(rate(together) == rate(one_by_one));
+  }
+}

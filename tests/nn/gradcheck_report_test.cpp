@@ -1,0 +1,76 @@
+#include "support/gradients.h"
+
+#include <unroll/autograd/detail/gradcheck.h>
+#include <unroll/autograd/record.h>
+#include <unroll/nn/gradcheck.h>
+#include <unroll/nn/gru.h>
+#include <unroll/nn/lstm.h>
+
+#include <algorithm>
+
+// What the report of a module says: rows, steps and hints.
+
+using namespace unroll;
+
+TEST_CASE("nn gradcheck: a parameter without a block for each gate has no rows of blocks") {
+  nn::LSTM rnn(2, 8, {.proj_size = 4, .dtype = DType::Float64});
+  GradcheckReport report = nn::gradcheck_report(rnn, randn({2, 1, 2}, DType::Float64));
+  CHECK(report.ok());
+  std::int64_t blocks = 0;
+  for (const GradcheckRow& row : report.rows) {
+    if (row.block.empty()) continue;
+    ++blocks;
+    CHECK(row.name != "weight_hr_l0");
+  }
+  CHECK(blocks == 16);
+}
+
+TEST_CASE("nn gradcheck_time: steps are along dimension 1 of a layer with batch_first") {
+  nn::GRU rnn(2, 3, {.batch_first = true, .dtype = DType::Float64});
+  const GradcheckTimeProfile profile = nn::gradcheck_time(rnn, randn({2, 5, 2}, DType::Float64));
+  CHECK(profile.ok());
+  CHECK(profile.directions[0].error.size() == 5);
+}
+
+TEST_CASE("nn gradcheck: the hint of a mean over the steps") {
+  GradcheckLabels labels{.batch = 3, .steps = 7, .dropout = 0.4};
+  auto f = [](const std::vector<Tensor>& in) {
+    Tensor y = in[0].detach() * 1;
+    return record("planted", {in[0]}, y, [](const Tensor& g) { return g / 7; });
+  };
+  const auto hints = gradcheck_report(f, {leaf({1, 2, 3})}, {}, labels).hints;
+  REQUIRE(hints.size() == 1);
+  CHECK(hints[0].find("1/T, a mean over the 7 steps") != std::string::npos);
+}
+
+TEST_CASE("nn gradcheck: a lone wrong weight is taken for its outer product only while all else is right") {
+  auto hints = [](std::initializer_list<const char*> wrong) {
+    std::vector<GradcheckRow> rows;
+    for (const char* name : {"x", "weight_ih", "weight_hh", "bias_ih", "bias_hh"}) {
+      GradcheckRow& row = rows.emplace_back();
+      row.name = name;
+      row.elements = 4;
+      row.ratio = 1.3, row.cosine = 0.5;
+      row.wrong = std::ranges::find(wrong, std::string_view(name)) != wrong.end();
+    }
+    const auto texts = unroll::detail::gradcheck_hints(rows, {});
+    return texts.empty() ? std::string("none") : texts[0];
+  };
+  for (const char* weight : {"weight_ih", "weight_hh", "bias_ih"}) {
+    CAPTURE(weight);
+    CHECK(hints({weight}).starts_with(weight));
+    CHECK(hints({weight, "x"}) == "none");
+  }
+  CHECK(hints({"weight_ih", "weight_hh"}) == "none");
+}
+
+TEST_CASE("nn gradcheck: hints reckon with the dropout of a layer that is in training, and with no other") {
+  nn::LSTM rnn(2, 3, {.num_layers = 2, .dropout = 0.4});
+  const Tensor x = randn({5, 4, 2});
+  CHECK(nn::detail::checked(rnn, x, {}).labels.dropout == 0.4);
+  rnn.eval();
+  const GradcheckLabels labels = nn::detail::checked(rnn, x, {}).labels;
+  CHECK(labels.dropout == 0);
+  CHECK(labels.steps == 5);
+  CHECK(labels.batch == 4);
+}
