@@ -99,7 +99,7 @@ def table(head, rows):
 
 def group_table(results, rivals):
     rivals = [key for key in rivals if any(seconds(r, key) for r in results)]
-    head = ["us a step", "threads", "ours"]
+    head = ["µs a step", "threads", "ours"]
     for key in rivals:
         head += [NAMES[key], "×"]
     head += ["GF/s", "of FMA peak", "of GEMM peak", "MB", "goal", "met"]
@@ -137,7 +137,7 @@ def scaling_table(pairs):
         + [times(goal), "yes" if value >= goal else "no"]
         for one, two, value, goal in pairs
     ]
-    return table(["us a step, ours", "one thread", "two", "×", "goal", "met"], rows)
+    return table(["µs a step, ours", "one thread", "two", "×", "goal", "met"], rows)
 
 
 def kinds_table(results):
@@ -149,7 +149,7 @@ def kinds_table(results):
         if gru and seconds(gru, "ours") and seconds(r, "ours"):
             times_ = seconds(r, "ours"), seconds(gru, "ours")
             rows.append([r["point"].name, *map(microseconds, times_), f"{times_[1] / times_[0]:.2f}"])
-    return table(["us a step, ours", "LSTM", "GRU", "GRU / LSTM"], rows)
+    return table(["µs a step, ours", "LSTM", "GRU", "GRU / LSTM"], rows)
 
 
 def hello_table(rows):
@@ -171,7 +171,9 @@ def markdown(results, environment, rivals, hello=(), drawing=None):
     parts = [
         "# Benchmarks\n",
         "Written by `bench/compare.py`; bench/README.md says what is measured and how to repeat it. × is how many times "
-        "faster than that rival we are. GF/s and fractions count the operations that are needed, no others.\n",
+        "faster than that rival we are. GF/s and fractions count the operations that are needed, no others; the FMA peak is "
+        "what fused multiply-adds reach in the same process, the GEMM peak OpenBLAS's best square product there, which our "
+        "layers do without.\n",
         "\n".join(f"- {key}: {value}" for key, value in environment.items()) + "\n",
     ]
     if absent:
