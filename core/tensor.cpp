@@ -200,13 +200,13 @@ Tensor ones(Shape shape, DType dtype) { return full(std::move(shape), 1, dtype);
 Tensor scalar(double value, DType dtype) { return full({}, value, dtype); }
 
 namespace {
-// [i] start + i · step
-template <class Bound>
-Tensor steps_from(Bound start, Bound step, std::int64_t count, DType dtype) {
+// [i] value(i)
+template <class F>
+Tensor range_of(std::int64_t count, DType dtype, F value) {
   Tensor x = empty(count, dtype);
   dispatch_number("arange", dtype, [&]<class T>() {
     T* p = x.raw<T>();
-    for (std::int64_t i = 0; i < count; ++i) p[i] = static_cast<T>(start + static_cast<Bound>(i) * step);
+    for (std::int64_t i = 0; i < count; ++i) p[i] = static_cast<T>(value(i));
   });
   return x;
 }
@@ -229,19 +229,22 @@ Tensor detail::arange(double start, double end, double step, DType dtype) {
     for (double value : {start, end, step})
       check<ValueError>(std::abs(value) < 0x1p63, "arange: {} is no int64", value);
   }
-  return steps_from(start, step, static_cast<std::int64_t>(count), dtype);
+  return range_of(static_cast<std::int64_t>(count), dtype,
+                  [=](std::int64_t i) { return start + static_cast<double>(i) * step; });
 }
 
 Tensor detail::arange(std::int64_t start, std::int64_t end, std::int64_t step, DType dtype) {
   check<ValueError>(step != 0, "arange: expected a step other than 0, got {}, {}, {}", start, end, step);
   check_range(start, end, step);
-  // Without their sign, since a difference may be beyond int64.
+  // Without their sign, since a difference may be beyond int64, and so may i · step.
   const auto first = static_cast<std::uint64_t>(start), last = static_cast<std::uint64_t>(end),
              by = static_cast<std::uint64_t>(step);
   const std::uint64_t way = step > 0 ? last - first : first - last, stride = step > 0 ? by : -by;
   const std::uint64_t count = way / stride + (way % stride != 0);
   check<ShapeError>(count < std::uint64_t{1} << 62, "arange: {} elements are too many", count);
-  return steps_from(start, step, static_cast<std::int64_t>(count), dtype);
+  return range_of(static_cast<std::int64_t>(count), dtype, [=](std::int64_t i) {
+    return static_cast<std::int64_t>(first + static_cast<std::uint64_t>(i) * by);
+  });
 }
 
 Tensor eye(std::int64_t n, DType dtype) {
