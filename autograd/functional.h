@@ -30,12 +30,12 @@ struct FunctionalOptions {
 };
 
 namespace detail {
+using Tensors = std::vector<Tensor>;
+
 template <class F>
 concept OfOneTensor = std::invocable<F&, const Tensor&>;
 template <class F>
-concept OfTensors = OfOneTensor<F> || std::is_invocable_v < F&,
-        const std::vector<Tensor>
-& > ;
+concept OfTensors = OfOneTensor<F> || std::invocable<F&, const Tensors&>;
 
 /// Tensor or std::vector<Tensor>: what F takes, and what it returns.
 template <OfTensors F>
@@ -46,7 +46,6 @@ using OutputsOf = std::conditional_t<std::is_convertible_v<std::invoke_result_t<
 template <class F>
 concept WithOneOutput = OfTensors<F> && std::same_as<OutputsOf<F>, Tensor>;
 
-using Tensors = std::vector<Tensor>;
 using TensorFunction = std::function<Tensors(const Tensors&)>;
 
 inline Tensors listed(const Tensor& x) { return {x}; }

@@ -14,6 +14,10 @@
 #pragma GCC visibility push(default)
 namespace unroll {
 
+/// An integer, but no truth value.
+template <class T>
+concept SizeLike = std::integral<T> && !std::same_as<T, bool>;
+
 /// A short list of sizes or strides, one a dimension. Up to kInline of them live in the object itself.
 class Shape {
  public:
@@ -21,11 +25,9 @@ class Shape {
 
   Shape() noexcept = default;
   Shape(std::initializer_list<std::int64_t> sizes) : Shape(std::span(sizes.begin(), sizes.size())) {}
-  /// One dimension, so that `sum(x, -1)` and `zeros(3)` read as in torch. Of an integer: neither true nor 2.7 is a
-  /// size.
-  template <std::integral I>
-  requires(!std::same_as<I, bool>) Shape(I size)
-  noexcept : size_(1), local_{static_cast<std::int64_t>(size)} {}
+  /// One dimension, so that `sum(x, -1)` and `zeros(3)` read as in torch. Neither true nor 2.7 is a size.
+  template <SizeLike I>
+  Shape(I size) noexcept : size_(1), local_{static_cast<std::int64_t>(size)} {}
   explicit Shape(std::span<const std::int64_t> sizes);
   /// `rank` dimensions of `value` each.
   Shape(std::size_t rank, std::int64_t value);

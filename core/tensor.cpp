@@ -213,14 +213,14 @@ Tensor range_of(std::int64_t count, DType dtype, F value) {
 
 template <class Bound>
 void check_range(Bound start, Bound end, Bound step) {
+  check<ValueError>(step != 0 && std::isfinite(start) && std::isfinite(end),
+                    "arange: expected finite bounds and a step other than 0, got {}, {}, {}", start, end, step);
   check<ValueError>(step > 0 ? start <= end : step < 0 && start >= end,
                     "arange: a step of {} does not lead from {} to {}", step, start, end);
 }
 }  // namespace
 
 Tensor detail::arange(double start, double end, double step, DType dtype) {
-  check<ValueError>(std::isfinite(start) && std::isfinite(end) && step != 0,
-                    "arange: expected a step other than 0 and finite bounds, got {}, {}, {}", start, end, step);
   check_range(start, end, step);
   const double count = std::ceil((end - start) / step);
   check<ShapeError>(count < 0x1p62, "arange: {} elements are too many", count);
@@ -234,7 +234,6 @@ Tensor detail::arange(double start, double end, double step, DType dtype) {
 }
 
 Tensor detail::arange(std::int64_t start, std::int64_t end, std::int64_t step, DType dtype) {
-  check<ValueError>(step != 0, "arange: expected a step other than 0, got {}, {}, {}", start, end, step);
   check_range(start, end, step);
   // Without their sign, since a difference may be beyond int64, and so may i · step.
   const auto first = static_cast<std::uint64_t>(start), last = static_cast<std::uint64_t>(end),

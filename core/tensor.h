@@ -180,6 +180,7 @@ template <Number... T>
 constexpr DType dtype_of_range = (std::floating_point<T> || ...) ? DType::Float32 : DType::Int64;
 Tensor arange(double start, double end, double step, DType dtype);
 Tensor arange(std::int64_t start, std::int64_t end, std::int64_t step, DType dtype);
+/// Raises ValueError for an integer that To, being one, has not.
 template <class To, Number T>
 To bound_of_range(T value) {
   if constexpr (std::integral<To> && std::unsigned_integral<T>)
