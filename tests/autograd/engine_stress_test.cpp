@@ -1,11 +1,10 @@
 // Graphs a million nodes deep on a small stack, threads that share parameters, memory that runs out.
+#include "support/child.h"
 #include "support/gradients.h"
 #include "support/memory.h"
 
 #include <doctest/doctest.h>
 #include <pthread.h>
-#include <sys/wait.h>
-#include <unistd.h>
 #include <unroll/autograd/engine.h>
 #include <unroll/autograd/grad_mode.h>
 #include <unroll/autograd/ops/activation.h>
@@ -249,15 +248,7 @@ TEST_CASE("threads: a process that is forked while others are in backward goes o
   const Values expected = step();
   int good = 0;
   constexpr int kForks = 100;
-  for (int i = 0; i < kForks; ++i) {
-    const pid_t child = fork();
-    if (child == 0) {
-      alarm(20);  // or it would wait for ever
-      _exit(step() == expected ? 0 : 1);
-    }
-    int status = -1;
-    good += waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
-  }
+  for (int i = 0; i < kForks; ++i) good += in_child([&] { return step() == expected ? 0 : 1; }) == 0;
   done = true;
   for (std::thread& other : others) other.join();
   CHECK(good == kForks);

@@ -22,14 +22,18 @@ bool finds(GradcheckFault fault, const F& f, const Tensors& inputs = {input()}, 
   return gradcheck_report(f, inputs, options).has(fault);
 }
 
-// Where the cotangent is expanded.
-struct WrongIfExpanded : Function<WrongIfExpanded> {
-  static Tensor forward(FunctionContext&, const Tensor& x) { return x * 1; }
-  static Tensors backward(FunctionContext&, const Tensor& g) { return {g.stride(0) == 0 ? g * 2 : g}; }
-};
+// `what` of an expanded cotangent.
+template <class What>
+auto if_expanded(What what) {
+  return [=](const Tensors& in) {
+    Tensor y = in[0].detach() * 1;
+    return record("planted", {in[0]}, y, [=](const Tensor& g) { return g.stride(0) == 0 ? what(g) : g; });
+  };
+}
 
-// Where the second result has a gradient of zeros.
-struct WrongIfZeros : Function<WrongIfZeros> {
+// Two results; where both have gradients, wrong if these are so.
+template <bool (*are_so)(Gradients)>
+struct WrongIf : Function<WrongIf<are_so>> {
   static Tensors forward(FunctionContext& context, const Tensor& x) {
     context.set_materialize_grads(false);
     return {x * 1, x * 2};
@@ -37,9 +41,11 @@ struct WrongIfZeros : Function<WrongIfZeros> {
   static Tensors backward(FunctionContext&, Gradients g) {
     if (!g[1].defined()) return {g[0]};
     if (!g[0].defined()) return {g[1] * 2};
-    return {all(eq(g[1], 0)) ? g[0] * 3 : g[0] + g[1] * 2};
+    return {(g[0] + g[1] * 2) * (are_so(g) ? 3 : 1)};
   }
 };
+bool second_is_zeros(Gradients g) { return all(eq(g[1], 0)); }
+bool none_has_zeros(Gradients g) { return !any(eq(g[0], 0)) && !any(eq(g[1], 0)); }
 
 // Where just two of three results have a gradient.
 struct WrongIfTwo : Function<WrongIfTwo> {
@@ -73,11 +79,11 @@ struct WrongWithoutLast : Function<WrongWithoutLast> {
 }  // namespace
 
 TEST_CASE("gradcheck laws: an expanded cotangent") {
-  CHECK(finds(GradcheckFault::Layout, [](const Tensors& in) { return WrongIfExpanded::apply(in[0]); }));
+  CHECK(finds(GradcheckFault::Layout, if_expanded([](const Tensor& g) { return g * 2; })));
 }
 
 TEST_CASE("gradcheck laws: a cotangent of zeros beside another, and one that did not arrive") {
-  CHECK(finds(GradcheckFault::Undefined, [](const Tensors& in) { return WrongIfZeros::apply(in[0]); }));
+  CHECK(finds(GradcheckFault::Undefined, [](const Tensors& in) { return WrongIf<second_is_zeros>::apply(in[0]); }));
   CHECK(finds(GradcheckFault::Undefined, [](const Tensors& in) { return WrongIfTwo::apply(in[0]); }, {input()},
               {.torch_procedure = true}));
 }
@@ -105,30 +111,6 @@ TEST_CASE("gradcheck laws: tensors that a run leaves behind") {
   }));
 }
 
-namespace {
-// input() and finds() are the file's own.
-// `what` of an expanded cotangent.
-template <class What>
-auto if_expanded(What what) {
-  return [=](const Tensors& in) {
-    Tensor y = in[0].detach() * 1;
-    return record("planted", {in[0]}, y, [=](const Tensor& g) { return g.stride(0) == 0 ? what(g) : g; });
-  };
-}
-// Where both results have gradients, and no zeros.
-struct WrongIfBoth : Function<WrongIfBoth> {
-  static Tensors forward(FunctionContext& context, const Tensor& x) {
-    context.set_materialize_grads(false);
-    return {x * 1, x * 2};
-  }
-  static Tensors backward(FunctionContext&, Gradients g) {
-    if (!g[1].defined()) return {g[0]};
-    if (!g[0].defined()) return {g[1] * 2};
-    return {any(eq(g[0], 0)) || any(eq(g[1], 0)) ? g[0] + g[1] * 2 : g[0] + g[1] * 3};
-  }
-};
-}  // namespace
-
 TEST_CASE("gradcheck laws: what differs in the eighth digit, is no number or raises, is a difference") {
   using enum GradcheckFault;
   CHECK(finds(Layout, if_expanded([](const Tensor& g) { return g * (1 + 1e-8); })));
@@ -137,7 +119,7 @@ TEST_CASE("gradcheck laws: what differs in the eighth digit, is no number or rai
 }
 
 TEST_CASE("gradcheck laws: all results at once") {
-  CHECK(finds(GradcheckFault::Undefined, [](const Tensors& in) { return WrongIfBoth::apply(in[0]); }));
+  CHECK(finds(GradcheckFault::Undefined, [](const Tensors& in) { return WrongIf<none_has_zeros>::apply(in[0]); }));
 }
 
 TEST_CASE("gradcheck laws: an output that minds which inputs require a gradient") {

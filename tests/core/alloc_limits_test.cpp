@@ -1,11 +1,9 @@
+#include "support/child.h"
 #include "support/memory.h"
 
 #include <doctest/doctest.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 #include <unroll/core/alloc.h>
-#include <unroll/core/error.h>
 
 #include <atomic>
 #include <fstream>
@@ -43,8 +41,7 @@ TEST_CASE("alloc: what a thread never cut from its chunk serves the next thread"
 }
 
 TEST_CASE("alloc: what lies ready for other sizes goes back before memory runs out") {
-  const pid_t child = fork();
-  if (child == 0) {
+  const int error = in_child([] {
     constexpr std::size_t kKept = std::size_t{200} << 20, kOther = std::size_t{150} << 20;
     alloc::trim();
     alloc::deallocate(alloc::allocate(kKept), kKept);
@@ -52,18 +49,11 @@ TEST_CASE("alloc: what lies ready for other sizes goes back before memory runs o
     std::ifstream("/proc/self/statm") >> pages;
     const rlim_t now = pages * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
     const rlimit most{now + (std::size_t{32} << 20), now + (std::size_t{32} << 20)};
-    if (setrlimit(RLIMIT_AS, &most) != 0) _exit(2);
-    try {
-      alloc::deallocate(alloc::allocate(kOther), kOther);
-    } catch (const OutOfMemory&) {
-      _exit(1);
-    }
-    _exit(0);
-  }
-  int status = -1;
-  REQUIRE(waitpid(child, &status, 0) == child);
-  CHECK(WIFEXITED(status));
-  CHECK(WEXITSTATUS(status) == 0);
+    if (setrlimit(RLIMIT_AS, &most) != 0) return 1;
+    alloc::deallocate(alloc::allocate(kOther), kOther);
+    return 0;
+  });
+  CHECK(error == 0);
 }
 #endif
 
@@ -74,17 +64,11 @@ TEST_CASE("alloc: a child that is forked while another thread adds up counters c
     while (!over) alloc::counters();
   });
   int stuck = 0;
-  for (int i = 0; i < 100 && stuck == 0; ++i) {
-    const pid_t child = fork();
-    if (child == 0) {
-      alarm(10);  // ends the child where it waits for a thread that it does not have
-      alloc::counters();
-      _exit(0);
-    }
-    int status = -1;
-    waitpid(child, &status, 0);
-    stuck += !WIFEXITED(status);
-  }
+  for (int i = 0; i < 100 && stuck == 0; ++i)
+    stuck += in_child([] {
+               alloc::counters();
+               return 0;
+             }) != 0;
   over = true;
   other.join();
   CHECK(stuck == 0);

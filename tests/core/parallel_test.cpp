@@ -1,12 +1,11 @@
 #include "io/temporary_folder.h"
+#include "support/child.h"
 #include "support/threads.h"
 
 #include <doctest/doctest.h>
 #include <fmt/core.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 #include <unroll/core/error.h>
 #include <unroll/core/kernels/float_mode.h>
 #include <unroll/core/kernels/loops.h>
@@ -261,12 +260,7 @@ TEST_CASE("parallel: the pool's threads leave signals to the program's") {
 TEST_CASE("parallel: the child of a fork has a pool of its own") {
   Threads scope(2);
   CHECK(run_all<7>() == once<7>());  // there is one to lose
-  const pid_t child = fork();
-  if (child == 0) _exit(run_all<7>() == once<7>() ? 0 : 1);
-  int status = -1;
-  REQUIRE(waitpid(child, &status, 0) == child);
-  CHECK(WIFEXITED(status));
-  CHECK(WEXITSTATUS(status) == 0);
+  CHECK(in_child([] { return run_all<7>() == once<7>() ? 0 : 1; }) == 0);
 }
 #endif
 

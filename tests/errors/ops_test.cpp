@@ -34,6 +34,7 @@ TEST_CASE_FIXTURE(Fixture, "errors of ops: arithmetic") {
   table.row<DTypeError>("mul of int64 by float32", {"mul", "int64", "float32"}, [&] { return n * v; });
   table.row<DTypeError>("add of bool", {"add", "bool"}, [&] { return mask + mask; });
   table.row<DTypeError>("add of a fraction to int64", {"add", "0.5", "int64"}, [&] { return n + 0.5; });
+  table.row<DTypeError>("sub of int64 from a fraction", {"sub", "0.5", "int64"}, [&] { return 0.5 - n; });
   table.row<DTypeError>("mul of int64 by NaN", {"mul", "nan", "int64"}, [&] { return n * NAN; });
   table.row<DTypeError>("div of int64", {"div", "float32", "int64"}, [&] { return n / n; });
   table.row<DTypeError>("neg of bool", {"neg", "bool"}, [&] { return -mask; });

@@ -1,3 +1,4 @@
+#include "io/safetensors_oracle.h"
 #include "io/temporary_folder.h"
 
 #include <doctest/doctest.h>
@@ -7,8 +8,6 @@
 #include <unroll/io/file.h>
 #include <unroll/optim/lr_scheduler.h>
 #include <unroll/optim/sgd.h>
-
-#include <map>
 
 // Checkpoints that say what is wrong under a checksum that is right.
 
@@ -82,9 +81,7 @@ TEST_CASE("checkpoint: a checksum that is too short, where the file ends") {
   const auto path = folder.path / "run.ckpt";
   std::string header = R"({"__metadata__":{"checkpoint":"1","step":"7","checksum":""}})";
   header.resize((header.size() + 7) / 8 * 8, ' ');
-  std::string bytes(8, '\0');
-  bytes[0] = static_cast<char>(header.size());
-  write_atomically(path, bytes.append(header));
+  write_atomically(path, safetensors_oracle::file(header));
   CHECK_THROWS_WITH_AS(load_checkpoint(path, {}), Contains("has not 16 digits"), FormatError);
 }
 

@@ -13,6 +13,13 @@ namespace safetensors_oracle {
 
 using Json = nlohmann::json;
 
+/// A file of that header, good or not.
+inline std::string file(std::string_view header, std::string_view data = {}) {
+  std::uint64_t n = header.size();
+  std::string bytes(reinterpret_cast<const char*>(&n), 8);
+  return bytes.append(header).append(data);
+}
+
 inline bool unique_keys(const std::string& text, Json& header) {
   std::vector<std::set<std::string>> open;
   bool unique = true;

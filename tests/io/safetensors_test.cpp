@@ -14,14 +14,9 @@
 using namespace unroll;
 using namespace unroll::io;
 using safetensors_oracle::agrees;
+using safetensors_oracle::file;
 
 namespace {
-
-std::string file(std::string_view header, std::string_view data = {}) {
-  std::uint64_t n = header.size();
-  std::string bytes(reinterpret_cast<const char*>(&n), 8);
-  return bytes.append(header).append(data);
-}
 
 bool same(const Tensor& a, const Tensor& b) {
   return a.dtype() == b.dtype() && a.shape() == b.shape() && digest(a) == digest(b);

@@ -1,8 +1,7 @@
 #include "support/threads.h"
+#include "support/child.h"
 
 #include <doctest/doctest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 #include <unroll/autograd/engine.h>
 #include <unroll/autograd/grad_mode.h>
 #include <unroll/autograd/ops/activation.h>
@@ -77,29 +76,22 @@ std::vector<T> compute(int threads) {
 // How many threads start in a process that trains one layer with up to eight: a child, to which this one's are not
 // handed on. -1 if it fails.
 int started_by_training(std::int64_t batch, std::int64_t size) {
-  constexpr int kCounted = 100;
-  const pid_t child = fork();
-  if (child == 0) try {
-      auto threads = [] {
-        return std::distance(std::filesystem::directory_iterator("/proc/self/task"),
-                             std::filesystem::directory_iterator());
-      };
-      const auto before = threads();
-      Threads scope(8);
-      nn::LSTM lstm(size, size);
-      optim::SGD sgd(lstm.parameters(), {.lr = 0.1});
-      for (int step = 0; step < 3; ++step) {
-        sgd.zero_grad();
-        sum(lstm(randn({12, batch, size})).output).backward();
-        sgd.step();
-      }
-      _exit(kCounted + static_cast<int>(threads() - before));
-    } catch (...) {
-      _exit(1);
+  return in_child([=] {
+    auto threads = [] {
+      return std::distance(std::filesystem::directory_iterator("/proc/self/task"),
+                           std::filesystem::directory_iterator());
+    };
+    const auto before = threads();
+    Threads scope(8);
+    nn::LSTM lstm(size, size);
+    optim::SGD sgd(lstm.parameters(), {.lr = 0.1});
+    for (int step = 0; step < 3; ++step) {
+      sgd.zero_grad();
+      sum(lstm(randn({12, batch, size})).output).backward();
+      sgd.step();
     }
-  int status = -1;
-  REQUIRE(waitpid(child, &status, 0) == child);
-  return WIFEXITED(status) && WEXITSTATUS(status) >= kCounted ? WEXITSTATUS(status) - kCounted : -1;
+    return static_cast<int>(threads() - before);
+  });
 }
 #endif
 
