@@ -36,6 +36,10 @@ RNNWeights LSTMCell::sequence_weights(const Tensor& h) const {
   return w;
 }
 
+std::string LSTMCell::extra_repr() const {
+  return RNNCellBase::extra_repr() + (proj_size > 0 ? fmt::format(", proj_size={}", proj_size) : "");
+}
+
 LSTMState LSTMCell::operator()(const Tensor& x, const LSTMState& state) const { return step_once(*this, x, state); }
 
 LSTMState LSTMCell::Equations::operator()(const RNNWeights& w, const Tensor& x, const LSTMState& state) const {

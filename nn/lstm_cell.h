@@ -50,6 +50,7 @@ class LSTMCell : public RNNCellBase {
   void check_parameters() const override;
   RNNWeights sequence_weights(const Tensor& h) const override;
   Shape state_widths() const;
+  std::string extra_repr() const override;
 
   const std::int64_t proj_size;
   Tensor weight_hr;

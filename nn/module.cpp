@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <unordered_map>
+#include <unordered_set>
 
 namespace unroll::nn {
 
@@ -185,8 +186,9 @@ NamedTensors Module::state_dict() const {
 
 IncompatibleKeys Module::load_state_dict(const NamedTensors& state, bool strict) {
   std::unordered_map<std::string_view, const Tensor*> given;
+  std::vector<std::string> repeated;
   for (const auto& [name, tensor] : state)
-    if (tensor.defined()) given.emplace(name, &tensor);
+    if (tensor.defined() && !given.emplace(name, &tensor).second) repeated.push_back(name);
 
   IncompatibleKeys keys;
   std::vector<std::string> wrong_shapes;
@@ -209,16 +211,18 @@ IncompatibleKeys Module::load_state_dict(const NamedTensors& state, bool strict)
       text += fmt::format("{}{}{}{}", text.empty() ? what : ", ", quote, item, quote);
     return text;
   };
-  std::string text = list("\n  differing shapes: ", wrong_shapes, "");
+  std::string text = list("\n  differing shapes: ", wrong_shapes, "") + list("\n  keys given twice: ", repeated, "\"");
   if (strict)
     text +=
         list("\n  missing keys: ", keys.missing_keys, "\"") + list("\n  unexpected keys: ", keys.unexpected_keys, "\"");
   check<ValueError>(text.empty(), "load_state_dict: the state does not fit {}:{}", type_name(), text);
 
   NoGrad guard;
+  std::unordered_set<const void*> written;
+  for (const auto& [to, from] : copies) written.insert(to.body().storage.get());
   for (auto& [to, from] : copies) {  // all that can fail first
     unroll::detail::before_write(to, "load_state_dict");
-    if (from.shares_memory(to)) from = from.clone();
+    if (written.contains(from.body().storage.get())) from = from.clone();
   }
   for (const auto& [to, from] : copies) {
     kernels::copy(to, from);

@@ -68,8 +68,8 @@ class Module {
   /// Parameters and buffers by name. They share memory with the module's, and have no history.
   NamedTensors state_dict() const;
   /// Copies the tensors of `state` into the parameters and buffers of the same names, converting dtypes. Raises one
-  /// ValueError that lists every missing key, unexpected key and differing shape, and has changed nothing then. Unless
-  /// strict, keys may be missing or unexpected, and are returned.
+  /// ValueError that lists every missing, unexpected or repeated key and differing shape, and has changed nothing then.
+  /// Unless strict, keys may be missing or unexpected, and are returned. A module's own tensors may change places.
   IncompatibleKeys load_state_dict(const NamedTensors& state, bool strict = true);
 
   /// Its name in the model that it was added to, "encoder.rnn"; where it was added to none, type_name().

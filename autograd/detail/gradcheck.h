@@ -20,6 +20,10 @@ Values values(const Tensor& x);
 inline bool close(double a, double b, double tolerance) {
   return a == b || (std::abs(a - b) <= tolerance && std::isfinite(a - b));
 }
+/// Of two runs: what was NaN and is again has been repeated.
+inline bool repeats(double a, double b, double tolerance) {
+  return close(a, b, tolerance) || (std::isnan(a) && std::isnan(b));
+}
 /// The largest magnitude of those that are finite.
 double largest(const Values& numbers);
 

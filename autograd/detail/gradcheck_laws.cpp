@@ -108,7 +108,7 @@ class Laws {
     std::size_t worst = a.size();
     double worst_error = -1;
     for (std::size_t e = 0; e < a.size(); ++e) {
-      if (close(a[e], b[e], tolerance) || (std::isnan(a[e]) && std::isnan(b[e]))) continue;
+      if (repeats(a[e], b[e], tolerance)) continue;
       double error = std::isnan(a[e] - b[e]) ? HUGE_VAL : std::abs(a[e] - b[e]);
       if (error > worst_error) worst = e;
       worst_error = std::max(error, worst_error);
@@ -227,7 +227,7 @@ class Laws {
         Values y = values(ys[j]);
         const double allowed = rounding_of(ys[j]) * largest(ys[j]);
         for (std::size_t k = 0; k < y.size(); ++k)
-          require(close(y[k], s_.y0[j][k], allowed) || (std::isnan(y[k]) && std::isnan(s_.y0[j][k])), Fault::Subset,
+          require(repeats(y[k], s_.y0[j][k], allowed), Fault::Subset,
                   "when only {} require gradients, output {} is another one", names, s_.y_index[j]);
       }
       Tensors dx = s_.gradients(ys, s_.v);

@@ -336,6 +336,26 @@ TEST_CASE("module: prints as torch prints") {
   out << Two();
   CHECK(out.str() == "Two(\n  x=1\n  y=2\n)");
   CHECK(nn::to_string(Bare()) == "Bare()");
+  CHECK(nn::to_string(nn::LSTMCell(4, 6, {.bias = false, .proj_size = 2})) ==
+        "LSTMCell(4, 6, bias=False, proj_size=2)");
+}
+
+TEST_CASE("module: load_state_dict lets a module's own tensors change places") {
+  struct Two : nn::Module {
+    Two() { add("a", a), add("b", b); }
+    Tensor a = full(3, 1), b = full(3, 2);
+  } module;
+  module.load_state_dict({{"a", module.b}, {"b", module.a}});
+  CHECK(all(eq(module.a, 2)));
+  CHECK(all(eq(module.b, 1)));
+}
+
+TEST_CASE("module: load_state_dict refuses a key given twice, and changes nothing") {
+  nn::Linear layer(2, 3);
+  const Tensor before = layer.bias.detach().clone();
+  CHECK_THROWS_WITH_AS(layer.load_state_dict({{"weight", ones({3, 2})}, {"bias", ones(3)}, {"bias", zeros(3)}}),
+                       "load_state_dict: the state does not fit Linear:\n  keys given twice: \"bias\"", ValueError);
+  CHECK(equal(layer.bias, before));
 }
 
 TEST_CASE("module: load_state_dict counts as a write to what was saved before") {
