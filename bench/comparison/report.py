@@ -54,10 +54,10 @@ def missed(result):
     for key in NAMES:
         value, goal = ratio(result, key), point.ratio_target() if key == "torch" else 1.0
         if value is not None and value < goal:
-            misses.append(f"{NAMES[key]} {times(value)} of {goal:g}×")
+            misses.append(f"{NAMES[key]} {times(value, goal)} of {goal:g}×")
     fraction, goal = fraction_of_peak(result), point.peak_target()
     if fraction is not None and goal is not None and fraction < goal:
-        misses.append(f"peak {fraction:.0%} of {goal:.0%}")
+        misses.append(f"peak {rounded(100 * fraction, 0, 100 * goal)}% of {goal:.0%}")
     return misses
 
 
@@ -80,9 +80,16 @@ def scaling(results):
     return pairs
 
 
-def times(value):
+def rounded(value, digits, goal=0.0):
+    """To so many digits, or to as many more as it takes for what misses the goal to read as less."""
+    while float(text := f"{value:.{digits}f}") >= goal > value:
+        digits += 1
+    return text
+
+
+def times(value, goal=0.0):
     """2.84×, 12.3×, 107×"""
-    return f"{value:.2f}×" if value < 9.995 else f"{value:.1f}×" if value < 99.95 else f"{value:.0f}×"
+    return rounded(value, 2 if value < 9.995 else 1 if value < 99.95 else 0, goal) + "×"
 
 
 def microseconds(time):
@@ -133,8 +140,8 @@ def means_table(results, rivals):
 
 def scaling_table(pairs):
     rows = [
-        [one["point"].label, microseconds(seconds(one, "ours")), microseconds(seconds(two, "ours")), times(value)]
-        + [times(goal), "yes" if value >= goal else "no"]
+        [one["point"].label, microseconds(seconds(one, "ours")), microseconds(seconds(two, "ours"))]
+        + [times(value, goal), times(goal), "yes" if value >= goal else "no"]
         for one, two, value, goal in pairs
     ]
     return table(["µs a step, ours", "one thread", "two", "×", "goal", "met"], rows)

@@ -60,6 +60,11 @@ class Arithmetic(unittest.TestCase):
         self.assertEqual((merged["min_seconds"], merged["fma_peak_gflops"], merged["repetitions"]), (2.0, 190, 10))
         self.assertEqual(report.merge([{"skipped": "why"}]), {"skipped": "why"})
 
+    def test_a_miss_reads_as_one(self):
+        self.assertEqual([report.times(v, 1.7) for v in (1.2, 1.694, 1.6973, 1.7)], ["1.20×", "1.69×", "1.697×", "1.70×"])
+        near = result("LSTM", 25, 64, 1024, 1024, 0.8499, torch=1.69996, target=1.7)
+        self.assertEqual(report.missed(near), ["PyTorch 1.69996× of 1.7×", "peak 84.99% of 85%"])
+
     def test_flops_by_hand(self):
         # 2·T·N·(forward 4H(I+H), weights 4H(I+H), state 4HH)
         dense = points.Point("LSTM", 3, 2, 5, 7)
