@@ -61,6 +61,7 @@
 #include <unroll/nn/packed_sequence.h>
 #include <unroll/nn/peephole_lstm_cell.h>
 #include <unroll/nn/recurrent.h>
+#include <unroll/nn/recurrent_base.h>
 #include <unroll/nn/rnn.h>
 #include <unroll/nn/rnn_cell.h>
 #include <unroll/nn/rnn_cell_base.h>

@@ -91,8 +91,8 @@ std::string find_nan(const Tensor& x);
 /// Module::hooked name themselves.
 class AnomalyScope final : private detail::Where {
  public:
-  /// `label` must outlive the scope; a negative index is left out, as are file and line, which are the caller's, where
-  /// there is no file.
+  /// `label` must outlive the scope. A negative index is left out; file and line are the caller's, and left out where
+  /// `file` is null.
   [[nodiscard]] explicit AnomalyScope(const char* label, std::int64_t index = -1, const char* file = __builtin_FILE(),
                                       int line = __builtin_LINE()) noexcept
       : label_(label), file_(file), index_(index), line_(line) {}

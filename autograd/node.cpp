@@ -46,7 +46,7 @@ void Saved::fail_stale(const detail::SavedTensor& saved) const {
   detail::fail<GradError>(
       "{}: a tensor of shape {} that backward needs was modified in place by {}: it is at version {}, "
       "version {} was saved; "
-      "write a new tensor instead",
+      "write a new tensor instead, or write after backward (what is carried on from before needs detach())",
       node_.name(), e.shape, e.storage->last_write, e.storage->version, saved.version);
 }
 
@@ -56,7 +56,8 @@ void Saved::unpack(const detail::SavedTensor& saved, Tensor& x) const {
     // Who frees the node is alone with it, so the tensor may be the one that was.
     if (last()) x = detail::new_handle_of(*saved.elements);
     if (!x.defined()) x = detail::new_tensor(*saved.elements);
-    x.body().grad_slot = saved.is_input() ? node_.inputs()[static_cast<std::size_t>(~saved.place)] : saved.history;
+    x.body().grad_slot =
+        saved.is_input() ? node_.inputs()[static_cast<std::size_t>(~std::int64_t{saved.place})] : saved.history;
   }
   // Not only when it is made: it may have been read under NoGrad before.
   if (saved.is_output() && GradMode::enabled() && !x.grad_slot())

@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <type_traits>
 #include <utility>
 
 namespace unroll::alloc {
@@ -133,16 +134,13 @@ struct Registry {
   }* rests = nullptr;
 };
 
-// Never destroyed, since tensors of static duration may be freed after it; no memory is asked for it, since nobody here
-// could say that there is none.
+// Tensors of static duration may be freed after it, so it is there before any code runs and has nothing to destroy.
+constinit Registry the_registry;
+static_assert(std::is_trivially_destructible_v<Registry>);
+
 Registry& registry() noexcept {
-  alignas(Registry) static std::byte place[sizeof(Registry)];
-  static Registry* const the_registry = [] {
-    auto* made = new (place) Registry;
-    detail::free_in_children<Registry::mutex>();
-    return made;
-  }();
-  return *the_registry;
+  detail::free_in_children<Registry::mutex>();
+  return the_registry;
 }
 
 // Small blocks cannot go back to the system, for others of their chunk may be in use: any thread may have them.

@@ -12,7 +12,7 @@ namespace unroll::alloc {
 constexpr std::size_t kAlignment = 64;  // a cache line, and the widest vector
 
 /// What a block is for, so that one look at the thread's state both hands it out and counts it.
-enum class Kind : std::size_t { Other, Tensor, Node };  // an index as it is
+enum class Kind : std::size_t { Other, Tensor, Node };  // of std::size_t, since it indexes the tallies
 
 /// A block of at least `bytes`, its contents undefined. Raises OutOfMemory.
 void* allocate(std::size_t bytes, Kind kind = Kind::Other);

@@ -135,7 +135,7 @@ void gemm(const Size& size, Matrix<const std::type_identity_t<T>> a, Matrix<cons
          c.data + i * c.next + first * step_c, ldc);
   };
   const double multiplications = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
-  if (multiplications < 1 << 16) {  // OpenBLAS itself takes one thread up to 2^18
+  if (multiplications < 1 << 16) {  // up to 2^18 OpenBLAS takes no threads by itself
     for (std::int64_t i = 0; i < batch; ++i) product(i, 0, std::max(bm, bn));
     return;
   }

@@ -4,7 +4,9 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string_view>
+#include <utility>
 
 #pragma GCC visibility push(default)
 namespace unroll {
@@ -42,6 +44,19 @@ template <>
 inline constexpr DType dtype_of<std::int64_t> = DType::Int64;
 template <>
 inline constexpr DType dtype_of<bool> = DType::Bool;
+
+namespace detail {
+/// Whether T can hold a number, its fraction aside.
+template <std::signed_integral T, class S>
+bool fits(S number) noexcept {
+  if constexpr (std::floating_point<S>) {
+    constexpr double end = -static_cast<double>(std::numeric_limits<T>::min());  // exact: a power of two
+    return (-end - 1 < number || -end == number) && number < end;                // of int64, -end - 1 is -end
+  } else {
+    return std::in_range<T>(number);
+  }
+}
+}  // namespace detail
 
 /// Calls f.operator()<T>() with the C++ type of a dtype that computes: float or double.
 template <class F>

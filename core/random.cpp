@@ -106,14 +106,14 @@ const Tensor& in_place(const char* op, const Tensor& x, Fill fill) {
 
 }  // namespace
 
-Tensor rand(Shape shape, DType dtype, Generator& generator) {
-  Tensor x = empty(std::move(shape), dtype);
+Tensor rand(const Shape& shape, DType dtype, Generator& generator) {
+  Tensor x = empty(shape, dtype);
   fill_uniform("rand", x, 0, 1, generator);
   return x;
 }
 
-Tensor randn(Shape shape, DType dtype, Generator& generator) {
-  Tensor x = empty(std::move(shape), dtype);
+Tensor randn(const Shape& shape, DType dtype, Generator& generator) {
+  Tensor x = empty(shape, dtype);
   fill_normal("randn", x, 0, 1, generator);
   return x;
 }
@@ -130,9 +130,9 @@ Tensor randn_like(const Tensor& like, Generator& generator) {
   return x;
 }
 
-Tensor randint(std::int64_t low, std::int64_t high, Shape shape, Generator& generator) {
+Tensor randint(std::int64_t low, std::int64_t high, const Shape& shape, Generator& generator) {
   check<ValueError>(low < high, "randint: expected low < high, got {} and {}", low, high);
-  Tensor x = empty(std::move(shape), DType::Int64);
+  Tensor x = empty(shape, DType::Int64);
   std::uint64_t range = static_cast<std::uint64_t>(high) - static_cast<std::uint64_t>(low);
   kernels::integers(x.raw<std::int64_t>(), x.numel(), low, range, generator);
   return x;

@@ -17,12 +17,12 @@ Tensor laid_out_like(const Tensor& like);
 // -- New tensors
 
 /// Uniform in [0, 1), in multiples of 2⁻²⁴ (float32) or 2⁻⁵³ (float64). Raises DTypeError for another dtype.
-Tensor rand(Shape shape, DType dtype = DType::Float32, Generator& generator = default_generator());
+Tensor rand(const Shape& shape, DType dtype = DType::Float32, Generator& generator = default_generator());
 /// Standard normal. Raises DTypeError unless the dtype is floating.
-Tensor randn(Shape shape, DType dtype = DType::Float32, Generator& generator = default_generator());
+Tensor randn(const Shape& shape, DType dtype = DType::Float32, Generator& generator = default_generator());
 /// Int64, uniform in [low, high). Raises ValueError unless low < high. Takes 64 random bits a number where high − low
 /// is 2²⁸ or more, as PyTorch 2.15 does (1.13: 2³²), else 32.
-Tensor randint(std::int64_t low, std::int64_t high, Shape shape, Generator& generator = default_generator());
+Tensor randint(std::int64_t low, std::int64_t high, const Shape& shape, Generator& generator = default_generator());
 /// 0, …, n − 1 in random order. Raises ValueError for n < 0.
 Tensor randperm(std::int64_t n, Generator& generator = default_generator());
 /// rand and randn of `like`'s shape and dtype. They lie in memory in the order in which `like` does, and are drawn in

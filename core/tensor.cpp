@@ -1,202 +1,24 @@
-#include <unroll/core/alloc.h>
 #include <unroll/core/kernels/copy.h>
 #include <unroll/core/tensor.h>
 
 #include <algorithm>
 #include <cmath>
-#include <new>
 
 namespace unroll {
-namespace detail {
-namespace {
-// What lies before the elements of a block: the header, which ends where they begin, and of a small tensor the body,
-// with which the block begins. Both together are three cache lines: of a few numbers, these are most of the tensor.
-constexpr std::size_t kHeader = alloc::kAlignment, kBodyAndHeader = 3 * alloc::kAlignment, kSmall = 1024;
-static_assert(sizeof(Storage) <= kHeader && sizeof(Body) + sizeof(Storage) <= kBodyAndHeader);
 
-// What goes with a storage that nobody has any more.
-void clear(Storage& storage) noexcept {
-  if (storage.panels.load(std::memory_order_relaxed) != nullptr) [[unlikely]]
-    drop_panels(storage);
-}
-
-std::size_t lead(bool has_body) noexcept { return has_body ? kBodyAndHeader : kHeader; }
-
-Storage* header_in(void* block, bool has_body) noexcept {
-  return reinterpret_cast<Storage*>(static_cast<std::byte*>(block) + lead(has_body) - sizeof(Storage));
-}
-
-bool is_row_major(const Shape& shape, const Strides& strides, std::int64_t numel) noexcept {
-  if (numel == 0) return true;
-  std::int64_t expected = 1;
-  for (std::size_t d = shape.size(); d-- > 0;) {
-    if (shape[d] == 1) continue;
-    if (strides[d] != expected) return false;
-    expected *= shape[d];
-  }
-  return true;
-}
-}  // namespace
-
-void release(Storage* storage) noexcept {
-  if (!storage->drop()) return;
-  clear(*storage);
-  const std::size_t before = lead(storage->has_body);
-  alloc::deallocate(static_cast<std::byte*>(storage->data()) - before, before + storage->bytes);
-}
-
-Elements::Elements(Ref<Storage>&& storage_, Shape&& shape_, Strides&& strides_, std::int64_t offset_, DType dtype_,
-                   bool is_view_)
-    : storage(std::move(storage_)), shape(std::move(shape_)), strides(std::move(strides_)), offset(offset_),
-      numel(unroll::numel(shape)), dtype(dtype_), contiguous(is_row_major(shape, strides, numel)), is_view(is_view_) {}
-
-Elements::Elements(const Elements& other)
-    : storage(other.storage), shape(other.shape), strides(other.strides), offset(other.offset), numel(other.numel),
-      dtype(other.dtype), contiguous(other.contiguous), is_view(other.is_view) {}
-
-namespace {
-template <class... Args>
-Body* new_body(Args&&... args) {
-  void* memory = alloc::allocate(sizeof(Body), alloc::Kind::Tensor);
-  try {
-    return new (memory) Body(std::forward<Args>(args)...);
-  } catch (...) {  // a size that overflows
-    alloc::deallocate(memory, sizeof(Body), alloc::Kind::Tensor);
-    throw;
-  }
-}
-
-// The header in a new block.
-Ref<Storage> storage_in(void* block, std::size_t bytes, bool has_body) noexcept {
-  auto* storage = new (header_in(block, has_body)) Storage{};
-  storage->has_body = has_body;
-  storage->bytes = bytes;
-  return Ref<Storage>::adopt(storage);
-}
-
-// A tensor too large for one block, or of a rank whose sizes lie elsewhere.
-[[gnu::noinline]] Body* new_dense_in_two(const Shape& shape, const Strides& strides, std::int64_t numel, DType dtype) {
-  const auto bytes = static_cast<std::size_t>(checked_mul(numel, static_cast<std::int64_t>(size_of(dtype))));
-  return new_body(storage_in(alloc::allocate(kHeader + bytes), bytes, false), shape, strides, numel, dtype);
-}
-
-// Row-major, of undefined value; strides and `numel` are the shape's.
-[[gnu::always_inline]] inline Body* new_dense(const Shape& shape, const Strides& strides, std::int64_t numel,
-                                              DType dtype) {
-  if (numel > static_cast<std::int64_t>(kSmall) || shape.size() > Shape::kInline) [[unlikely]]
-    return new_dense_in_two(shape, strides, numel, dtype);
-  const std::size_t bytes = static_cast<std::size_t>(numel) * size_of(dtype), block = kBodyAndHeader + bytes;
-  if (block > kSmall) return new_dense_in_two(shape, strides, numel, dtype);
-  void* memory = alloc::allocate(block, alloc::Kind::Tensor);
-  // Both are of one rank, which was asked for above; for all the compiler knows, allocate() could have changed it.
-  if (shape.size() > Shape::kInline || strides.size() > Shape::kInline) __builtin_unreachable();
-  auto* body = new (memory) Body(storage_in(memory, bytes, true), shape, strides, numel, dtype);
-  body->in_storage = true;
-  return body;
-}
-
-[[gnu::noinline]] Body* new_dense_of(const Shape& shape, std::int64_t numel, DType dtype) {
-  return new_dense(shape, contiguous_strides(shape), numel, dtype);
-}
-
-[[gnu::noinline]] void destroy_apart(Body* body) noexcept {
-  body->~Body();
-  alloc::deallocate(body, sizeof(Body), alloc::Kind::Tensor);
-}
-
-void destroy(Body* body) noexcept {
-  if (body->is_pinned) [[unlikely]]
-    body->storage->pins.fetch_sub(1, std::memory_order_relaxed);
-  if (!body->in_storage) return destroy_apart(body);
-  // Nothing else of a body whose shape lies within it has to be destroyed.
-  body->grad_slot = {};
-  body->base = {};
-  Storage* block = body->storage.give();
-  if (body->holds_block) [[unlikely]] {
-    release(block);
-    block = header_in(body, true);
-  }
-  const std::size_t bytes = kBodyAndHeader + block->bytes;
-  if (!block->drop()) return alloc::forget_tensor();  // a view lives on
-  clear(*block);
-  alloc::deallocate(body, bytes, alloc::Kind::Tensor);
-}
-}  // namespace
-
-Tensor new_tensor(Ref<Storage> storage, Shape&& shape, Strides&& strides, std::int64_t offset, DType dtype,
-                  bool is_view) {
-  return adopted(new_body(std::move(storage), std::move(shape), std::move(strides), offset, dtype, is_view));
-}
-
-Tensor new_tensor(const Elements& elements) { return adopted(new_body(elements)); }
-
-Body* new_body_like(const Elements& like, DType dtype) {
-  // Contiguous is also what has no elements, however expanded.
-  if (like.contiguous && !like.is_view && like.numel > 0) return new_dense(like.shape, like.strides, like.numel, dtype);
-  return new_dense_of(like.shape, like.numel, dtype);
-}
-
-Ref<Storage> replace_storage(Body& body, Ref<Storage> storage) noexcept {
-  Ref<Storage> before = std::exchange(body.storage, std::move(storage));
-  if (!body.in_storage || body.holds_block) return before;
-  body.holds_block = true;
-  retain(before.get());
-  return before;
-}
-
-void release(Elements* elements) noexcept {
-  if (drop(elements->holds)) destroy(static_cast<Body*>(elements));  // handles have a hold: there is none left either
-}
-
-namespace {
-// The last handle of a body that others hold.
-[[gnu::noinline]] void lose_handles(Body* body) noexcept {
-  body->grad_slot = {};
-  body->base = {};
-  if (std::exchange(body->is_pinned, false)) body->storage->pins.fetch_sub(1, std::memory_order_relaxed);
-  release(static_cast<Elements*>(body));
-}
-}  // namespace
-
-void release(Body* body) noexcept {
-  // Holds first: who has one can make a handle (handle_of), and would have made it before letting go.
-  if (body->holds.load(std::memory_order_acquire) == 1 && body->refs.load(std::memory_order_acquire) == 1)
-    return destroy(body);  // nobody is left to take a handle or a hold
-  if (add_to(body->refs, -1) == 1) lose_handles(body);
-}
-
-Tensor handle_of(Elements& elements) noexcept {
-  auto& body = static_cast<Body&>(elements);
-  std::int32_t refs = body.refs.load(std::memory_order_relaxed);
-  if (refs > 0 && single_threaded()) return Tensor(Ref<Body>(&body));
-  while (refs > 0 && !body.refs.compare_exchange_weak(refs, refs + 1, std::memory_order_acquire)) {}
-  return refs > 0 ? adopted(&body) : Tensor();
-}
-
-Tensor new_handle_of(Elements& elements) noexcept {
-  auto& body = static_cast<Body&>(elements);
-  if (body.holds.load(std::memory_order_acquire) != 1 || body.refs.load(std::memory_order_acquire) != 0) return {};
-  body.holds.store(2, std::memory_order_relaxed);  // one for the handles
-  body.refs.store(1, std::memory_order_relaxed);
-  body.rewrites.store(0, std::memory_order_relaxed);
-  body.is_piece = body.is_hidden = false;
-  return adopted(&body);
-}
-}  // namespace detail
-
-Tensor empty(Shape shape, DType dtype) {
+Tensor empty(const Shape& shape, DType dtype) {
   const std::int64_t n = numel(shape);  // first, as it checks the sizes
   return detail::adopted(detail::new_dense_of(shape, n, dtype));
 }
 
-Tensor full(Shape shape, double value, DType dtype) {
-  Tensor x = empty(std::move(shape), dtype);
+Tensor full(const Shape& shape, double value, DType dtype) {
+  Tensor x = empty(shape, dtype);
   kernels::fill(x, value);
   return x;
 }
 
-Tensor zeros(Shape shape, DType dtype) { return full(std::move(shape), 0, dtype); }
-Tensor ones(Shape shape, DType dtype) { return full(std::move(shape), 1, dtype); }
+Tensor zeros(const Shape& shape, DType dtype) { return full(shape, 0, dtype); }
+Tensor ones(const Shape& shape, DType dtype) { return full(shape, 1, dtype); }
 Tensor scalar(double value, DType dtype) { return full({}, value, dtype); }
 
 namespace {
@@ -227,7 +49,7 @@ Tensor detail::arange(double start, double end, double step, DType dtype) {
   if (dtype == DType::Int64) {
     start = std::trunc(start), step = std::trunc(step);
     for (double value : {start, end, step})
-      check<ValueError>(std::abs(value) < 0x1p63, "arange: {} is no int64", value);
+      check<ValueError>(detail::fits<std::int64_t>(value), "arange: {} is no int64", value);
   }
   return range_of(static_cast<std::int64_t>(count), dtype,
                   [=](std::int64_t i) { return start + static_cast<double>(i) * step; });
@@ -263,11 +85,20 @@ void check_count(std::size_t values, const Shape& shape) {
 }
 
 template <class T, class Values>
-Tensor copied(const Values& values, Shape shape) {
+Tensor copied(const Values& values, const Shape& shape) {
   check_count(values.size(), shape);
-  Tensor x = empty(std::move(shape), dtype_of<T>);
+  Tensor x = empty(shape, dtype_of<T>);
   std::copy(values.begin(), values.end(), x.raw<T>());
   return x;
+}
+}  // namespace
+
+namespace {
+template <class T, class S>
+T converted(const char* op, S number) {
+  if constexpr (std::signed_integral<T> && !std::same_as<S, bool>)
+    check<ValueError>(detail::fits<T>(number), "{}: {} is no int{}", op, number, 8 * sizeof(T));
+  return static_cast<T>(number);
 }
 }  // namespace
 
@@ -275,7 +106,7 @@ template <Literal V>
 Tensor tensor(std::initializer_list<V> values, DType dtype) {
   Tensor x = empty({static_cast<std::int64_t>(values.size())}, dtype);
   dispatch(dtype, [&]<class T>() {
-    std::transform(values.begin(), values.end(), x.raw<T>(), [](V v) { return static_cast<T>(v); });
+    std::transform(values.begin(), values.end(), x.raw<T>(), [](V v) { return converted<T>("tensor", v); });
   });
   return x;
 }
@@ -289,24 +120,24 @@ Tensor tensor(std::initializer_list<std::initializer_list<V>> rows, DType dtype)
     T* p = x.raw<T>();
     for (const auto& row : rows) {
       check<ShapeError>(row.size() == columns, "tensor: rows of {} and {} elements", columns, row.size());
-      p = std::transform(row.begin(), row.end(), p, [](V v) { return static_cast<T>(v); });
+      p = std::transform(row.begin(), row.end(), p, [](V v) { return converted<T>("tensor", v); });
     }
   });
   return x;
 }
 
 template <class T>
-Tensor from_data(std::span<const T> values, Shape shape) {
-  return copied<T>(values, std::move(shape));
+Tensor from_data(std::span<const T> values, const Shape& shape) {
+  return copied<T>(values, shape);
 }
 template <class T>
-Tensor from_data(const std::vector<T>& values, Shape shape) {
-  return copied<T>(values, std::move(shape));
+Tensor from_data(const std::vector<T>& values, const Shape& shape) {
+  return copied<T>(values, shape);
 }
 template <Literal T>
 T Tensor::item() const {
   check<ShapeError>(numel() == 1, "item: expected one element, got shape {}", shape());
-  return dispatch(dtype(), [&]<class S>() { return static_cast<T>(*raw<S>()); });
+  return dispatch(dtype(), [&]<class S>() { return converted<T>("item", *raw<S>()); });
 }
 template <Element T>
 std::vector<T> Tensor::to_vector() const {
@@ -315,14 +146,14 @@ std::vector<T> Tensor::to_vector() const {
   return std::vector<T>(x.raw<T>(), x.raw<T>() + x.numel());
 }
 
-template Tensor from_data(std::span<const float>, Shape);
-template Tensor from_data(std::span<const double>, Shape);
-template Tensor from_data(std::span<const std::int64_t>, Shape);
-template Tensor from_data(std::span<const bool>, Shape);
-template Tensor from_data(const std::vector<float>&, Shape);
-template Tensor from_data(const std::vector<double>&, Shape);
-template Tensor from_data(const std::vector<std::int64_t>&, Shape);
-template Tensor from_data(const std::vector<bool>&, Shape);
+template Tensor from_data(std::span<const float>, const Shape&);
+template Tensor from_data(std::span<const double>, const Shape&);
+template Tensor from_data(std::span<const std::int64_t>, const Shape&);
+template Tensor from_data(std::span<const bool>, const Shape&);
+template Tensor from_data(const std::vector<float>&, const Shape&);
+template Tensor from_data(const std::vector<double>&, const Shape&);
+template Tensor from_data(const std::vector<std::int64_t>&, const Shape&);
+template Tensor from_data(const std::vector<bool>&, const Shape&);
 template float Tensor::item() const;
 template double Tensor::item() const;
 template int Tensor::item() const;

@@ -57,7 +57,8 @@ class Tensor {
     body().storage->is_given_out.store(true, std::memory_order_relaxed);
     return raw<T>();
   }
-  /// The value of a one-element tensor of any dtype, converted to T, a Literal. Raises ShapeError unless numel() = 1.
+  /// The value of a one-element tensor of any dtype, converted to T, a Literal. Raises ShapeError unless numel() = 1,
+  /// ValueError for a number that an integer T cannot hold.
   template <Literal T = double>
   T item() const;
   /// All elements in row-major order. Raises DTypeError when T is not the dtype.
@@ -91,24 +92,28 @@ class Tensor {
   const Tensor& tanh_() const;
 
   // -- copies (autograd/ops/copy.cpp), recorded.
+  /// A copy, row-major whatever the layout.
   Tensor clone() const;
   /// Itself when it is contiguous, else a row-major copy.
   Tensor contiguous() const;
-  /// Itself when it has that dtype, else a converted copy.
+  /// Itself when it has that dtype, else a converted copy. To Int64 numbers lose their fractions, and what is none of
+  /// its numbers becomes an unspecified one, as in torch.
   Tensor to(DType dtype) const;
 
   // -- gradients (autograd/engine.cpp, autograd/tensor_grad.cpp)
   /// Whether a gradient can flow to it: it was told to, or was computed from such a tensor.
   bool requires_grad() const;
-  /// Raises GradError when it is not floating, or to switch off a tensor that was computed (detach() it instead).
+  /// Raises DTypeError when it is not floating, GradError to switch off a tensor that was computed (detach() it
+  /// instead).
   const Tensor& requires_grad_(bool requires_grad = true) const;
   /// Not computed by a recorded op.
   bool is_leaf() const;
   /// The accumulated gradient, undefined before the first backward.
   Tensor grad() const;
-  /// Replaces the gradient. Raises ShapeError or DTypeError unless `grad` is undefined or like this tensor.
+  /// Replaces the gradient. Raises ShapeError or DTypeError unless `grad` is undefined or like this tensor, GradError
+  /// for this tensor itself.
   void set_grad(const Tensor& grad) const;
-  /// Keeps the gradient of a computed tensor as well.
+  /// Keeps the gradient of a computed tensor as well. Raises GradError unless requires_grad().
   const Tensor& retain_grad() const;
   /// Calls `hook` on the gradient in every backward that computes it. See autograd/hooks.h. Raises GradError unless
   /// requires_grad().
@@ -189,12 +194,15 @@ To bound_of_range(T value) {
 }
 }  // namespace detail
 
+/// Row-major. Raise ShapeError for a negative size or more than 2⁶³ − 1 elements, OutOfMemory for more than there is.
+/// The _like ones are row-major too, whatever the layout of `like`; torch's keep it.
+
 /// Elements of undefined value.
-Tensor empty(Shape shape, DType dtype = DType::Float32);
-Tensor zeros(Shape shape, DType dtype = DType::Float32);
-Tensor ones(Shape shape, DType dtype = DType::Float32);
+Tensor empty(const Shape& shape, DType dtype = DType::Float32);
+Tensor zeros(const Shape& shape, DType dtype = DType::Float32);
+Tensor ones(const Shape& shape, DType dtype = DType::Float32);
 /// In Int64 the value loses its fraction; raises ValueError where it is beyond int64.
-Tensor full(Shape shape, double value, DType dtype = DType::Float32);
+Tensor full(const Shape& shape, double value, DType dtype = DType::Float32);
 /// One element of rank 0.
 Tensor scalar(double value, DType dtype = DType::Float32);
 /// start, start + step, … below `end`: ceil((end − start) / step) elements. Of Int64 if all numbers given are integers,
@@ -221,10 +229,10 @@ Tensor full_like(const Tensor& like, double value);
 
 /// A copy of `values` in row-major order; the dtype is T's. Raises ShapeError unless numel(shape) values came.
 template <class T>
-[[gnu::visibility("default")]] Tensor from_data(std::span<const T> values, Shape shape);
+[[gnu::visibility("default")]] Tensor from_data(std::span<const T> values, const Shape& shape);
 template <class T>
 [[gnu::visibility("default")]] Tensor from_data(const std::vector<T>& values,
-                                                Shape shape);  // std::vector<bool> included
+                                                const Shape& shape);  // std::vector<bool> included
 /// The dtype that `tensor` gives to literals of type T.
 template <Literal T>
 constexpr DType dtype_of_literal = std::floating_point<T>  ? DType::Float32

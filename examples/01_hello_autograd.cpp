@@ -3,6 +3,7 @@
 #include <unroll/unroll.h>
 
 #include <CLI/CLI.hpp>
+#include <cstdio>
 
 using namespace unroll;
 
@@ -10,7 +11,7 @@ int main(int argc, char** argv) {
   CLI::App app("Fit a line by gradient descent; then take first, second and third derivatives of tanh.");
   std::uint64_t seed = 0;
   bool quick = false;
-  app.add_option("--seed", seed, "seed of the noise");
+  app.add_option("--seed", seed, "seed of the noise")->capture_default_str();
   app.add_flag("--quick", quick, "fewer steps");
   CLI11_PARSE(app, argc, argv);
   manual_seed(seed);
@@ -42,5 +43,5 @@ int main(int argc, char** argv) {
     f = grad({f}, {at}, {.create_graph = true})[0];
   }
   double error = std::abs(slope.item() - 3) + std::abs(offset.item() + 1);
-  return error < 0.2 ? 0 : 1;
+  return error < 0.2 && std::fflush(stdout) == 0 ? 0 : 1;
 }

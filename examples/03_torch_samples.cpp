@@ -4,6 +4,7 @@
 #include <fmt/core.h>
 #include <CLI/CLI.hpp>
 
+#include <cstdio>
 #include <iostream>
 
 using namespace unroll;
@@ -82,4 +83,5 @@ int main(int argc, char** argv) {
     manual_seed(seed);
     sample();
   }
+  return std::fflush(stdout) == 0 ? 0 : 1;
 }

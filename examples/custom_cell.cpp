@@ -4,6 +4,7 @@
 #include <unroll/unroll.h>
 
 #include <CLI/CLI.hpp>
+#include <cstdio>
 
 using namespace unroll;
 
@@ -88,5 +89,5 @@ int main(int argc, char** argv) {
   const bool wrong_passes = report(false);
   fmt::print("--- with f's second path\n\n");
   const bool right_passes = report(true);
-  return !wrong_passes && right_passes ? 0 : 1;
+  return !wrong_passes && right_passes && std::fflush(stdout) == 0 ? 0 : 1;
 }

@@ -52,10 +52,12 @@ template <class C>
 concept HasStep = requires {
   typename StepOwner<C>;
 };
-// Its operator(), which is one and no template, is that of the class whose `step` it has, or of a base of that.
+// Whether C's operator() (one, and no template) comes from the class that its step comes from, or from a base of that:
+// then step is what the call computes.
 template <class C>
 concept InheritsCall = std::convertible_to<StepOwner<C>, CallOwner<C>>;
-// And the other way round: a `step` of its own would be a layer's alone.
+// And whether its step comes from no further down than its operator(): a step of its own would be seen by a layer
+// alone.
 template <class C>
 concept InheritsStep = !HasStep<C> || !InheritsCall<C> || std::convertible_to<CallOwner<C>, StepOwner<C>>;
 template <class C>
@@ -201,7 +203,7 @@ S checked_state(const CallRules& rules, const Tensor& x, const S& state) {
   return make_state<S>([&](std::size_t i) {
     Shape shape = rules.state_lead(x);
     shape.push_back(rules.widths[i]);
-    return zeros(std::move(shape), x.dtype());
+    return zeros(shape, x.dtype());
   });
 }
 }  // namespace detail

@@ -12,7 +12,8 @@ namespace unroll::nn::init {
 template <class C>
 requires std::derived_from<C, RNNCellBase>
 void forget_bias_(C& cell, double value = 1) {
-  constexpr std::size_t gate = std::ranges::find(C::kGates, std::string_view("f")) - C::kGates.begin();
+  constexpr auto gate =
+      static_cast<std::size_t>(std::ranges::find(C::kGates, std::string_view("f")) - C::kGates.begin());
   static_assert(gate < C::kGates.size(), "forget_bias_: the cell has no gate f");
   check<ValueError>(cell.bias_ih.defined() && cell.bias_hh.defined(),
                     "forget_bias_: the cell has no biases, it was made with bias = false");

@@ -262,7 +262,7 @@ FusedResult fused_layer(const char* op, FusedKind kind, Memory memory, const Ste
   auto like_x = [&](std::int64_t width) {
     Shape shape = x.shape();
     shape.back() = width;
-    return empty(std::move(shape), x.dtype());
+    return empty(shape, x.dtype());
   };
   auto state = [&](const Tensor& initial, std::int64_t width) {
     if (initial.defined()) return empty_like(initial);

@@ -76,7 +76,7 @@ std::vector<std::int64_t> Lengths::values(const char* op, const char* name) cons
   return tensor_.to_vector<std::int64_t>();
 }
 
-PackedSequence::PackedSequence(Tensor data, Lengths batch_sizes, Tensor sorted_indices, Tensor unsorted_indices)
+PackedSequence::PackedSequence(Tensor data, const Lengths& batch_sizes, Tensor sorted_indices, Tensor unsorted_indices)
     : data_(std::move(data)), batch_sizes_(batch_sizes.values("packed_sequence", "batch_sizes")),
       sorted_indices_(std::move(sorted_indices)), unsorted_indices_(std::move(unsorted_indices)) {
   check<ValueError>(data_.defined(), "packed_sequence: expected a tensor as data, got an undefined one");

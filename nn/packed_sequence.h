@@ -34,7 +34,7 @@ class PackedSequence {
   /// unsorted_indices is its inverse (either follows from the other; neither: they came sorted). Raises ValueError
   /// unless batch_sizes is positive and never rises, their sum is the number of rows, and the indices are permutations,
   /// each other's inverse, of at least B_0 sequences. Those beyond B_0 have length 0.
-  PackedSequence(Tensor data, Lengths batch_sizes, Tensor sorted_indices = {}, Tensor unsorted_indices = {});
+  PackedSequence(Tensor data, const Lengths& batch_sizes, Tensor sorted_indices = {}, Tensor unsorted_indices = {});
 
   const Tensor& data() const noexcept { return data_; }
   const std::vector<std::int64_t>& batch_sizes() const noexcept { return batch_sizes_; }

@@ -1,28 +1,14 @@
 #pragma once
 #include <unroll/autograd/ops/dropout.h>
 #include <unroll/autograd/ops/index.h>
-#include <unroll/nn/fused_layer.h>
 #include <unroll/nn/packed_sequence.h>
+#include <unroll/nn/recurrent_base.h>
 
 #include <algorithm>
 #include <memory>
 
 #pragma GCC visibility push(default)
 namespace unroll::nn {
-
-struct RecurrentOptions {
-  std::int64_t num_layers = 1;
-  /// Whether x and the output are (N, T, …) instead of (T, N, …). States never are.
-  bool batch_first = false;
-  /// The probability with which, while training, elements are dropped between two layers. Without effect on a single
-  /// layer.
-  double dropout = 0;
-  bool bidirectional = false;
-  /// Whether a sequence of no steps is allowed; the output is empty then and the state as it came.
-  bool allow_empty = false;
-  /// Of cells that have kernels; others keep what their ops keep.
-  Memory memory = Memory::KeepGates;
-};
 
 /// For one call of a layer.
 template <CellState S>
@@ -32,55 +18,6 @@ struct CallOptions {
   Tensor done = {};
   /// What a state is set to there, like the initial state; undefined for zeros.
   S reset_to = {};
-};
-
-namespace detail {
-/// The part of a built-in layer's options that does not depend on its cell.
-template <class Options>
-RecurrentOptions recurrent_options(const Options& options) {
-  return {.num_layers = options.num_layers,
-          .batch_first = options.batch_first,
-          .dropout = options.dropout,
-          .bidirectional = options.bidirectional,
-          .allow_empty = options.allow_empty,
-          .memory = options.memory};
-}
-
-/// Raises DTypeError unless `done` is Bool, ShapeError unless it has x's shape without the features.
-void check_done(const CallRules& rules, const Tensor& x, const Tensor& done);
-}  // namespace detail
-
-/// What does not depend on the cell.
-class RecurrentBase : public Module {
- public:
-  const std::int64_t input_size, hidden_size, num_layers;
-  const bool batch_first;
-  const double dropout;
-  const bool bidirectional, allow_empty;
-  const Memory memory;
-
-  std::int64_t num_directions() const noexcept { return bidirectional ? 2 : 1; }
-  /// Does nothing; here for code that comes from torch.
-  void flatten_parameters() const noexcept {}
-  std::string extra_repr() const override;
-
- protected:
-  RecurrentBase(const char* op, std::int64_t input_size, std::int64_t hidden_size, const RecurrentOptions& options);
-
-  /// l·D + d
-  std::size_t index_of(std::int64_t layer, std::int64_t direction) const;
-  /// "_l1_reverse": what the names of a cell's parameters end in.
-  std::string suffix(std::int64_t layer, std::int64_t direction) const;
-  /// (T, N, …) of an x, or of its mask, that has been checked; `batched` is the rank with a batch. Undefined for
-  /// undefined.
-  Tensor to_time_major(const Tensor& x, std::int64_t batched) const;
-  /// Back to the layout of x.
-  Tensor from_time_major(const Tensor& y, const Tensor& x) const;
-  /// Raises ShapeError for a sequence of no steps, unless they are allowed.
-  void check_steps(std::int64_t steps) const;
-  std::string describe(std::int64_t proj_size, bool bias) const;
-
-  const char* const op_;
 };
 
 /// Any cell as torch's layer: `num_layers` of them, each reading the outputs of the one below, in one direction or
@@ -138,15 +75,18 @@ class Recurrent : public RecurrentBase {
   Output operator()(const Tensor& x, const State& initial = {}, const Call& call = {}) const;
   PackedOutput operator()(const PackedSequence& x, const State& initial = {}, const Call& call = {}) const;
   /// The same computation, of which every layer's output, every state and all gates are kept. Steps and outputs are
-  /// time-major, whatever the layout of x.
+  /// time-major, whatever the layout of x. Hooks of the module are not called.
   Trace<State> trace(const Tensor& x, const State& initial = {}, const Call& call = {}) const {
+    const detail::CallScope scope(*this);
     return follow(x, initial, call, true);
   }
   Trace<State> trace(const PackedSequence& x, const State& initial = {}, const Call& call = {}) const {
+    const detail::CallScope scope(*this);
     return follow(x, initial, call, true);
   }
 
   /// Raises IndexError unless there are such a layer and direction (1 is the reverse).
+  /// The cell itself. Layers step their cells without calling them: hooks of a cell see only calls by hand.
   const C& cell(std::int64_t layer, std::int64_t direction = 0) const { return *cells_[index_of(layer, direction)]; }
   C& cell(std::int64_t layer, std::int64_t direction = 0) { return *cells_[index_of(layer, direction)]; }
   /// The features of a direction's output.
@@ -181,11 +121,6 @@ class Recurrent : public RecurrentBase {
     if (!call.done.defined()) return {};
     detail::check_done(rules, x, call.done);
     return detail::checked_state(rules, x, call.reset_to);
-  }
-  /// The initial state after its checks; kernels take an undefined one for zeros.
-  static State checked_start(const detail::CallRules& rules, const Tensor& x, const State& initial) {
-    detail::check_call(rules, x, state_tensors(initial));
-    return initial;
   }
   template <class F>
   static State map_defined(const State& state, F f) {
@@ -246,8 +181,9 @@ auto Recurrent<C>::operator()(const PackedSequence& x, const State& initial, con
 
 template <Cell C>
 auto Recurrent<C>::follow(const Tensor& x, const State& initial, const Call& call, bool keep) const -> Trace<State> {
-  State start = checked_start(rules(), x, initial);  // (L·D, N, width)
-  State reset_to = reset_state(rules(), x, call);
+  const detail::CallRules rules = this->rules();
+  detail::check_call(rules, x, state_tensors(initial));
+  State start = initial, reset_to = reset_state(rules, x, call);  // (L·D, N, width)
   Tensor y = to_time_major(x, 3), done = to_time_major(call.done, 2);
   check_steps(y.size(0));
   const bool batched = x.dim() == 3;
@@ -263,15 +199,15 @@ auto Recurrent<C>::follow(const PackedSequence& x, const State& initial, const C
     -> Trace<State> {
   detail::CallRules rules = this->rules();
   rules.sequences = x.size();
-  State start = checked_start(rules, x.data(), initial);
-  State reset_to = reset_state(rules, x.data(), call);
+  detail::check_call(rules, x.data(), state_tensors(initial));
+  const State reset_to = reset_state(rules, x.data(), call);
   check_steps(static_cast<std::int64_t>(x.batch_sizes().size()));
   auto reorder = [](const State& state, const Tensor& order) {
     return order.defined() ? map_defined(state, [&](const Tensor& s) { return index_select(s, 1, order); }) : state;
   };
   const detail::StepLayout layout{.batch = x.size(),
                                   .packed = std::make_shared<std::vector<std::int64_t>>(x.batch_sizes())};
-  Trace<State> trace = layers(layout, x.data(), call.done, reorder(start, x.sorted_indices()),
+  Trace<State> trace = layers(layout, x.data(), call.done, reorder(initial, x.sorted_indices()),
                               reorder(reset_to, x.sorted_indices()), keep);
   trace.state = reorder(trace.state, x.unsorted_indices());
   return trace;
@@ -304,7 +240,11 @@ auto Recurrent<C>::layers(const detail::StepLayout& layout, Tensor y, const Tens
       for (std::int64_t direction = 0; direction < num_directions(); ++direction) {
         const auto d = static_cast<std::size_t>(direction);
         const C& c = cell(layer, direction);
-        Run run{x, state_or_zeros(first[d], layout.batch, y.dtype()), direction == 1, resets,
+        Run run{kOp,
+                x,
+                state_or_zeros(first[d], layout.batch, y.dtype()),
+                direction == 1,
+                resets,
                 of_cell(reset_to, layer, direction)};
         if (keep) run.steps = &trace.steps.emplace_back(x.size());
         if constexpr (FusedCell<C>)
@@ -363,7 +303,7 @@ std::vector<Tensor> Recurrent<C>::by_equations(const detail::StepLayout& layout,
       const Tensor& s = i == 0 ? given.h : given.c;
       return s.defined() ? s : zeros({layout.batch, widths[i]}, in[0].dtype());
     });
-    Run run{x, std::move(start), d == 1, resets, {}};
+    Run run{kOp, x, std::move(start), d == 1, resets, {}};
     const State last = run.go([&](const Tensor& xt, const State& s) { return equations(given.weights, xt, s); });
     outputs.push_back(layout.join(run.outputs, widths[0], in[0].dtype()));
     for (const Tensor* s : state_tensors(last)) result.push_back(*s);

@@ -46,6 +46,7 @@ template <CellState State>
 struct TimeLoop {
   using Steps = std::vector<typename Trace<State>::Step>;
 
+  const char* op;                // whose loop it is, for errors
   const std::vector<Tensor>& x;  // [t] (B_t, I)
   State start;                   // (N, width)
   bool reverse;
@@ -72,7 +73,7 @@ struct TimeLoop {
       detail::NoteScope noting(steps != nullptr ? &notes : nullptr);
       AnomalyScope place(reverse ? "reverse step" : "step", static_cast<std::int64_t>(t), nullptr);
       State next = step(x[t], state);
-      check_step(next, state);
+      check_step(next, state, t);
       state = std::move(next);
       outputs[t] = output_of(state);
       if (steps != nullptr) (*steps)[t] = {state, std::move(notes)};
@@ -85,16 +86,21 @@ struct TimeLoop {
     return joined(ended);
   }
 
-  /// Raises unless a cell has returned a state of as many rows as there were, and an output of the width it had.
-  static void check_step(const State& next, const State& before) {
+  /// Raises unless a cell has returned a state of as many rows as there were, of their dtypes, and an output of the
+  /// width it had.
+  void check_step(const State& next, const State& before, std::size_t t) const {
     auto got = state_tensors(next), were = state_tensors(before);
     for (std::size_t i = 0; i < got.size(); ++i) {
-      check<ValueError>(got[i]->defined(), "recurrent: the cell returned a state whose tensor {} is undefined", i);
+      check<ValueError>(got[i]->defined(), "{}: at step {} the cell returned a state whose tensor {} is undefined", op,
+                        t, i);
+      check<DTypeError>(got[i]->dtype() == were[i]->dtype(),
+                        "{}: at step {} the cell returned a state whose tensor {} is {}, expected {}", op, t, i,
+                        got[i]->dtype(), were[i]->dtype());
       const Shape &is = got[i]->shape(), &was = were[i]->shape();
       if (i == 0 ? is == was : !is.empty() && is[0] == was[0]) [[likely]]
         continue;
-      unroll::detail::fail<ShapeError>("recurrent: the cell returned a state whose tensor {} has shape {}, expected {}",
-                                       i, is, was);
+      unroll::detail::fail<ShapeError>(
+          "{}: at step {} the cell returned a state whose tensor {} has shape {}, expected {}", op, t, i, is, was);
     }
   }
   static std::int64_t rows(const State& state) { return output_of(state).size(0); }

@@ -5,36 +5,8 @@
 #include <numbers>
 
 namespace unroll::optim {
-namespace {
-
-double as_number(std::int64_t whole) { return static_cast<double>(whole); }
-
-}  // namespace
-
-std::vector<double> PerGroup::of(const Optimizer& optimizer, std::string_view schedule, std::string_view name) const {
-  const std::size_t groups = optimizer.param_groups().size();
-  if (for_all_) return std::vector<double>(groups, values_[0]);
-  check<ValueError>(values_.size() == groups, "{}: got {} values of {} for {} parameter groups", schedule,
-                    values_.size(), name, groups);
-  return values_;
-}
 
 // -- CosineAnnealingWarmRestarts
-
-namespace {
-/// change(); if it raises, a and b are as before.
-template <class Change>
-void change_or_keep(double& a, double& b, Change change) {
-  const double a_before = a, b_before = b;
-  try {
-    change();
-  } catch (...) {
-    a = a_before;
-    b = b_before;
-    throw;
-  }
-}
-}  // namespace
 
 CosineAnnealingWarmRestarts::CosineAnnealingWarmRestarts(Optimizer& optimizer, std::int64_t T_0, std::int64_t T_mult,
                                                          double eta_min, std::int64_t last_epoch)
@@ -69,9 +41,8 @@ void CosineAnnealingWarmRestarts::turn_to(double epoch) noexcept {
 }
 
 void CosineAnnealingWarmRestarts::step() {
-  check_groups();
-  double &T_cur = number("T_cur"), &T_i = number("T_i");
-  change_or_keep(T_cur, T_i, [&] {
+  all_or_none([&] {
+    double &T_cur = number("T_cur"), &T_i = number("T_i");
     if (++T_cur >= T_i) {
       T_cur = std::fmod(T_cur, T_i);
       T_i *= number("T_mult");
@@ -82,8 +53,7 @@ void CosineAnnealingWarmRestarts::step() {
 
 void CosineAnnealingWarmRestarts::step(double epoch) {
   check<ValueError>(epoch >= 0 && epoch < 0x1p53, "{}: expected epoch ≥ 0 and < 2^53, got {}", name(), epoch);
-  check_groups();
-  change_or_keep(number("T_cur"), number("T_i"), [&] {
+  all_or_none([&] {
     turn_to(epoch);
     go_to(static_cast<std::int64_t>(epoch), false, false);
   });
@@ -164,7 +134,7 @@ namespace {
 double total_steps_of(const OneCycleLROptions& o) {
   auto at_least_one = [](const char* name, std::int64_t value) {
     check<ValueError>(value >= 1, "one_cycle_lr: expected {} ≥ 1, got {}", name, value);
-    return as_number(value);
+    return static_cast<double>(value);
   };
   if (o.total_steps) return at_least_one("total_steps", *o.total_steps);
   check<ValueError>(o.epochs && o.steps_per_epoch, "one_cycle_lr: expected total_steps, or epochs and steps_per_epoch");

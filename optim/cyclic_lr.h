@@ -4,23 +4,6 @@
 #pragma GCC visibility push(default)
 namespace unroll::optim {
 
-/// A number for all groups or, as a list, one for each.
-class PerGroup {
- public:
-  PerGroup(double for_all) : values_{for_all}, for_all_(true) {}
-  PerGroup(std::initializer_list<double> values) : values_(values) {}
-  PerGroup(std::vector<double> values) : values_(std::move(values)) {}
-
-  bool is_for_all() const noexcept { return for_all_; }
-  /// As many as the optimizer has groups. Raises ValueError, which says `schedule` and `name`, for a list of another
-  /// length.
-  std::vector<double> of(const Optimizer& optimizer, std::string_view schedule, std::string_view name) const;
-
- private:
-  std::vector<double> values_;
-  bool for_all_ = false;
-};
-
 /// Half a cosine from the base rate down to eta_min, then from the top again (Loshchilov and Hutter,
 /// arXiv:1608.03983). The first descent takes T_0 epochs, each later one T_mult times as many:
 ///

@@ -7,10 +7,6 @@
 namespace unroll::optim {
 namespace {
 
-std::vector<double> as_numbers(const std::vector<std::int64_t>& whole) { return {whole.begin(), whole.end()}; }
-
-double as_number(std::int64_t whole) { return static_cast<double>(whole); }
-
 /// The option "momentum" or "beta1"; null if there is neither.
 double* momentum_of(ParamGroup& group) {
   for (const char* option : {"beta1", "momentum"})
@@ -19,6 +15,14 @@ double* momentum_of(ParamGroup& group) {
 }
 
 }  // namespace
+
+std::vector<double> PerGroup::of(const Optimizer& optimizer, std::string_view schedule, std::string_view name) const {
+  const std::size_t groups = optimizer.param_groups().size();
+  if (for_all_) return std::vector<double>(groups, values_[0]);
+  check<ValueError>(values_.size() == groups, "{}: got {} values of {} for {} parameter groups", schedule,
+                    values_.size(), name, groups);
+  return values_;
+}
 
 // -- LRScheduler
 
@@ -35,11 +39,9 @@ void LRScheduler::start(std::int64_t last_epoch) {
   check<ValueError>(last_epoch >= -1, "{}: expected last_epoch ≥ -1, got {}", name_, last_epoch);
   check<ValueError>(last_epoch < std::int64_t{1} << 53, "{}: expected last_epoch < 2^53, got {}", name_, last_epoch);
   validate(numbers_);
-  std::span<ParamGroup> groups = optimizer_.param_groups();
-  std::vector<Options> before;
-  for (const ParamGroup& group : groups) before.push_back(group.options);
-  try {
+  all_or_none([&] {
     if (last_epoch == -1) prepare();
+    std::span<ParamGroup> groups = optimizer_.param_groups();
     std::vector<double>& base_lrs = numbers_["base_lrs"];
     for (std::size_t g = 0; g < groups.size(); ++g) {
       if (last_epoch == -1) groups[g].options.try_emplace("initial_lr", groups[g]["lr"]);
@@ -50,8 +52,18 @@ void LRScheduler::start(std::int64_t last_epoch) {
       base_lrs.push_back(found->second);
     }
     go_to(last_epoch + 1, true, false);
+  });
+}
+
+void LRScheduler::all_or_none(const std::function<void()>& change) {
+  StateDict before = state_dict();
+  std::vector<Options> options;
+  for (const ParamGroup& group : optimizer_.param_groups()) options.push_back(group.options);
+  try {
+    change();
   } catch (...) {
-    for (std::size_t g = 0; g < groups.size(); ++g) groups[g].options = std::move(before[g]);
+    load(std::move(before));
+    for (std::size_t g = 0; g < options.size(); ++g) optimizer_.param_groups()[g].options = std::move(options[g]);
     throw;
   }
 }
@@ -163,7 +175,8 @@ double StepLR::next_lr(const Moment& m) const {
 
 MultiStepLR::MultiStepLR(Optimizer& optimizer, const std::vector<std::int64_t>& milestones, double gamma,
                          std::int64_t last_epoch)
-    : LRScheduler("multi_step_lr", optimizer, {{"milestones", as_numbers(milestones)}, {"gamma", {gamma}}}) {
+    : LRScheduler("multi_step_lr", optimizer,
+                  {{"milestones", {milestones.begin(), milestones.end()}}, {"gamma", {gamma}}}) {
   start(last_epoch);
 }
 
@@ -283,8 +296,8 @@ std::vector<LRLambda> one_a_group(const char* name, const Optimizer& optimizer, 
   return lambdas;
 }
 
-std::vector<LRLambda> for_all(const Optimizer& optimizer, LRLambda lambda) {
-  return std::vector<LRLambda>(optimizer.param_groups().size(), std::move(lambda));
+std::vector<LRLambda> for_all(const Optimizer& optimizer, const LRLambda& lambda) {
+  return std::vector<LRLambda>(optimizer.param_groups().size(), lambda);
 }
 
 }  // namespace
@@ -294,8 +307,8 @@ LambdaLR::LambdaLR(Optimizer& optimizer, std::vector<LRLambda> lr_lambdas, std::
   start(last_epoch);
 }
 
-LambdaLR::LambdaLR(Optimizer& optimizer, LRLambda lr_lambda, std::int64_t last_epoch)
-    : LambdaLR(optimizer, for_all(optimizer, std::move(lr_lambda)), last_epoch) {}
+LambdaLR::LambdaLR(Optimizer& optimizer, const LRLambda& lr_lambda, std::int64_t last_epoch)
+    : LambdaLR(optimizer, for_all(optimizer, lr_lambda), last_epoch) {}
 
 double LambdaLR::next_lr(const Moment& m) const { return m.base_lr * lr_lambdas_[m.group](m.epoch); }
 
@@ -305,8 +318,8 @@ MultiplicativeLR::MultiplicativeLR(Optimizer& optimizer, std::vector<LRLambda> l
   start(last_epoch);
 }
 
-MultiplicativeLR::MultiplicativeLR(Optimizer& optimizer, LRLambda lr_lambda, std::int64_t last_epoch)
-    : MultiplicativeLR(optimizer, for_all(optimizer, std::move(lr_lambda)), last_epoch) {}
+MultiplicativeLR::MultiplicativeLR(Optimizer& optimizer, const LRLambda& lr_lambda, std::int64_t last_epoch)
+    : MultiplicativeLR(optimizer, for_all(optimizer, lr_lambda), last_epoch) {}
 
 double MultiplicativeLR::next_lr(const Moment& m) const {
   if (m.first && !m.again) return m.lr;

@@ -8,6 +8,23 @@
 #pragma GCC visibility push(default)
 namespace unroll::optim {
 
+/// A number for all groups or, as a list, one for each.
+class PerGroup {
+ public:
+  PerGroup(double for_all) : values_{for_all}, for_all_(true) {}
+  PerGroup(std::initializer_list<double> values) : values_(values) {}
+  PerGroup(std::vector<double> values) : values_(std::move(values)) {}
+
+  bool is_for_all() const noexcept { return for_all_; }
+  /// As many as the optimizer has groups. Raises ValueError, which says `schedule` and `name`, for a list of another
+  /// length.
+  std::vector<double> of(const Optimizer& optimizer, std::string_view schedule, std::string_view name) const;
+
+ private:
+  std::vector<double> values_;
+  bool for_all_ = false;
+};
+
 /// Sets the learning rate of each of an optimizer's groups, epoch by epoch (whatever the caller counts as one): call
 /// step() after the optimizer's. The rates are torch's to the last bit. Most follow from one another, so that one which
 /// is changed by hand is taken up from there.
@@ -76,6 +93,9 @@ class LRScheduler {
   /// Notes the groups' rates as those of this epoch.
   void arrive(std::int64_t epoch);
 
+  /// change() of the schedule, those it consists of, and the groups' options; if it raises, all are as before.
+  void all_or_none(const std::function<void()>& change);
+
   void check_groups() const;
   /// Of a schedule that cycles the momentum too: that the optimizer has one, and its bounds.
   void check_momentum(const StateDict& numbers) const;
@@ -85,6 +105,8 @@ class LRScheduler {
   void check_between(const StateDict& numbers, std::string_view name, double least, double most) const;
   void check_whole(const StateDict& numbers, std::string_view name, double least, double most = 0x1p53) const;
 
+  /// A whole number as a StateDict holds it, exact up to 2⁵³ (check_whole).
+  static double as_number(std::int64_t whole) noexcept { return static_cast<double>(whole); }
   double& number(std::string_view name) { return list(name)[0]; }
   double number(std::string_view name) const { return list(name)[0]; }
   std::vector<double>& list(std::string_view name) { return numbers_.find(name)->second; }
@@ -201,7 +223,7 @@ using LRLambda = std::function<double(std::int64_t epoch)>;
 /// goes through and nothing has changed.
 class LambdaLR final : public LRScheduler {
  public:
-  LambdaLR(Optimizer& optimizer, LRLambda lr_lambda, std::int64_t last_epoch = -1);
+  LambdaLR(Optimizer& optimizer, const LRLambda& lr_lambda, std::int64_t last_epoch = -1);
   LambdaLR(Optimizer& optimizer, std::vector<LRLambda> lr_lambdas, std::int64_t last_epoch = -1);
 
  private:
@@ -213,7 +235,7 @@ class LambdaLR final : public LRScheduler {
 /// lr ← lr · lr_lambda(t), otherwise as LambdaLR; the function is first asked for epoch 1.
 class MultiplicativeLR final : public LRScheduler {
  public:
-  MultiplicativeLR(Optimizer& optimizer, LRLambda lr_lambda, std::int64_t last_epoch = -1);
+  MultiplicativeLR(Optimizer& optimizer, const LRLambda& lr_lambda, std::int64_t last_epoch = -1);
   MultiplicativeLR(Optimizer& optimizer, std::vector<LRLambda> lr_lambdas, std::int64_t last_epoch = -1);
 
  private:

@@ -11,10 +11,10 @@ ReduceLROnPlateau::ReduceLROnPlateau(Optimizer& optimizer, const ReduceLROnPlate
     : LRScheduler("reduce_lr_on_plateau", optimizer,
                   {{"mode", {static_cast<double>(options.mode)}},
                    {"factor", {options.factor}},
-                   {"patience", {static_cast<double>(options.patience)}},
+                   {"patience", {as_number(options.patience)}},
                    {"threshold", {options.threshold}},
                    {"threshold_mode", {static_cast<double>(options.threshold_mode)}},
-                   {"cooldown", {static_cast<double>(options.cooldown)}},
+                   {"cooldown", {as_number(options.cooldown)}},
                    {"min_lrs", options.min_lr.of(optimizer, "reduce_lr_on_plateau", "min_lr")},
                    {"eps", {options.eps}},
                    {"best", {options.mode == PlateauMode::Min ? kInf : -kInf}},
@@ -54,6 +54,7 @@ void ReduceLROnPlateau::step(double metric) {
   else
     check_groups();
 
+  list("last_lr").resize(groups.size());  // arrive() then needs no memory
   double &bad = number("num_bad_epochs"), &cooldown = number("cooldown_counter");
   if (is_better(metric)) {
     number("best") = metric;

@@ -1,5 +1,5 @@
 #pragma once
-#include <unroll/optim/cyclic_lr.h>
+#include <unroll/optim/lr_scheduler.h>
 
 #pragma GCC visibility push(default)
 namespace unroll::optim {

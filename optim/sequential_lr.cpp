@@ -59,20 +59,6 @@ void CompositeScheduler::load(StateDict&& state) noexcept {
   LRScheduler::load(std::move(state));
 }
 
-template <class Change>
-void CompositeScheduler::all_or_none(Change change) {
-  StateDict before = state_dict();
-  std::vector<Options> options;
-  for (const ParamGroup& group : optimizer().param_groups()) options.push_back(group.options);
-  try {
-    change();
-  } catch (...) {
-    load(std::move(before));
-    for (std::size_t g = 0; g < options.size(); ++g) optimizer().param_groups()[g].options = std::move(options[g]);
-    throw;
-  }
-}
-
 void CompositeScheduler::reset_rates() {
   for (ParamGroup& group : optimizer().param_groups()) group["lr"] = group["initial_lr"];
 }
@@ -82,7 +68,7 @@ void CompositeScheduler::reset_rates() {
 SequentialLR::SequentialLR(Optimizer& optimizer, LRSchedulers schedulers, const std::vector<std::int64_t>& milestones)
     : CompositeScheduler("sequential_lr", optimizer, std::move(schedulers),
                          {{"milestones", {milestones.begin(), milestones.end()}}}) {
-  validate(LRScheduler::state_dict());
+  validate(LRScheduler::state_dict());  // NOLINT(bugprone-parent-virtual-call): this schedule's own numbers alone
   all_or_none([&] { begin(true); });
 }
 
@@ -110,9 +96,9 @@ void SequentialLR::begin(bool again) {
 
 void SequentialLR::step() {
   const std::int64_t epoch = last_epoch() + 1;
-  const std::size_t i = index_at(static_cast<double>(epoch));
+  const std::size_t i = index_at(as_number(epoch));
   all_or_none([&] {
-    if (i > 0 && list("milestones")[i - 1] == static_cast<double>(epoch))
+    if (i > 0 && list("milestones")[i - 1] == as_number(epoch))
       begin_one(schedulers_[i], true);
     else
       schedulers_[i].get().step();
@@ -122,7 +108,7 @@ void SequentialLR::step() {
 
 // -- ChainedScheduler
 
-ChainedScheduler::ChainedScheduler(LRSchedulers schedulers)
+ChainedScheduler::ChainedScheduler(const LRSchedulers& schedulers)
     : CompositeScheduler("chained_scheduler", optimizer_of_first(schedulers), schedulers, {}) {}
 
 void ChainedScheduler::begin(bool again) {

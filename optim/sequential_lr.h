@@ -18,9 +18,6 @@ class CompositeScheduler : public LRScheduler {
  protected:
   CompositeScheduler(const char* name, Optimizer& optimizer, LRSchedulers schedulers, StateDict numbers);
 
-  /// change() of several schedules and the groups' options; if it raises, all are as before.
-  template <class Change>
-  void all_or_none(Change change);
   /// The groups' rates as they were first.
   void reset_rates();
   static void begin_one(LRScheduler& schedule, bool again) { schedule.begin(again); }
@@ -43,7 +40,6 @@ class SequentialLR final : public CompositeScheduler {
 
  private:
   void validate(const StateDict& numbers) const override;
-  using CompositeScheduler::begin;
   void begin(bool again) override;
   std::size_t index_at(double epoch) const;
 };
@@ -51,12 +47,11 @@ class SequentialLR final : public CompositeScheduler {
 /// Several schedules at once: a step is one of each, in order.
 class ChainedScheduler final : public CompositeScheduler {
  public:
-  explicit ChainedScheduler(LRSchedulers schedulers);
+  explicit ChainedScheduler(const LRSchedulers& schedulers);
 
   void step() override;
 
  private:
-  using CompositeScheduler::begin;
   void begin(bool again) override;
 };
 

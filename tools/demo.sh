@@ -2,6 +2,10 @@
 # Train a character-level LSTM on the constitution and the declaration, and show what it learned: demo.sh [STEPS OF TRAINING].
 # Installs the Debian packages it misses; works from any directory. All it writes goes to demo/.
 set -euo pipefail
+if [[ ! ${1:-4000} =~ ^[1-9][0-9]*$ ]]; then
+  sed -n '2,3s/^# //p' "$0"
+  exit 2
+fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . tools/packages.sh
 need "${build_packages[@]}" "${demo_packages[@]}"

@@ -3,7 +3,8 @@
 
 #pragma GCC visibility push(default)
 /// Elementwise arithmetic. Two tensors broadcast by numpy's rule and must have one dtype; a number takes the tensor's.
-/// Integers add, subtract, multiply, negate and have abs and sign; everything else wants float32 or float64.
+/// Integers add, subtract, multiply, negate and have abs and sign; where() takes any dtype; everything else
+/// wants float32 or float64.
 namespace unroll {
 
 Tensor add(const Tensor& a, const Tensor& b);

@@ -55,7 +55,7 @@ Tensor arg(const char* op, const Tensor& x, std::int64_t dim, bool keepdim, F be
     shape.erase(d);
     if (keepdim) shape.insert(d, 1);
   }
-  Tensor y = empty(std::move(shape), DType::Int64);
+  Tensor y = empty(shape, DType::Int64);
   if (y.numel() > 0)
     dispatch_number(op, x.dtype(),
                     [&]<class T>() { kernels::index_of_best(source.raw<T>(), y.raw<std::int64_t>(), e, beats); });

@@ -3,8 +3,9 @@
 
 #pragma GCC visibility push(default)
 /// Not differentiable, and the whole list of what is not: comparisons and masks yield Bool, argmax and argmin yield
-/// Int64. Their results never require a gradient. (sign is in arithmetic.h: its derivative exists and is 0.) Raises
-/// DTypeError for Bool where numbers are ordered, and for anything else where a mask is wanted.
+/// Int64. Their results never require a gradient. (sign is in arithmetic.h: its derivative exists and is 0.) In
+/// comparisons false is below true. DTypeError is raised by argmax and argmin for Bool, by isnan and isfinite for what
+/// is not floating, and by logical_…, any and all for what is not Bool.
 namespace unroll {
 
 /// a = b, a ≠ b, a < b, a ≤ b, a > b, a ≥ b, element by element. Two tensors broadcast and must have one dtype.

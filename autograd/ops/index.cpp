@@ -119,7 +119,7 @@ Tensor embedding(const Tensor& input, const Tensor& weight, std::optional<std::i
   kernels::check_indices("embedding", "index", input, 0, rows);
   Shape shape = input.shape();
   shape.push_back(width);
-  Tensor y = empty(std::move(shape), weight.dtype());
+  Tensor y = empty(shape, weight.dtype());
   Tensor index = lay_along(views::view(kernels::contiguous(input), {input.numel()}), 0, {input.numel(), width});
   kernels::gather(views::view(y, index.shape()), weight, 0, index);
   return record("embedding", {weight}, y, save(index), [rows, width, padding](const Tensor& g, const Saved& s) {

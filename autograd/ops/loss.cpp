@@ -226,7 +226,7 @@ Tensor negative_log_softmax_at(const Tensor& x, const Tensor& t) {
 // where negative(t) computes −log p[t], and log_p is needed for ε > 0 only.
 template <class Negative>
 Tensor class_loss(const char* op, Negative negative, const Tensor& log_p, const Tensor& target,
-                  const CrossEntropyOptions& options) {
+                  const CrossEntropyLossOptions& options) {
   double smoothing = options.label_smoothing;
   Tensor ignored = eq(target, static_cast<double>(options.ignore_index)), t = masked_fill(target, ignored, 0);
   Tensor loss = negative(t), weight;
@@ -253,7 +253,7 @@ Tensor nll_loss(const Tensor& input, const Tensor& target, const NLLLossOptions&
                     {.weight = options.weight, .ignore_index = options.ignore_index, .reduction = options.reduction});
 }
 
-Tensor cross_entropy(const Tensor& input, const Tensor& target, const CrossEntropyOptions& options) {
+Tensor cross_entropy(const Tensor& input, const Tensor& target, const CrossEntropyLossOptions& options) {
   double smoothing = options.label_smoothing;
   check<ValueError>(smoothing >= 0 && smoothing <= 1, "cross_entropy: label_smoothing = {} must be in [0, 1]",
                     smoothing);

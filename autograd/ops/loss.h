@@ -92,7 +92,7 @@ struct NLLLossOptions {
 /// for one that is not Int64.
 Tensor nll_loss(const Tensor& input, const Tensor& target, const NLLLossOptions& options = {});
 
-struct CrossEntropyOptions {
+struct CrossEntropyLossOptions {
   /// (C,), factor of each class's loss.
   Tensor weight = {};
   /// Targets of this value count for nothing, not even in the mean. Only for targets that are classes.
@@ -110,7 +110,7 @@ struct CrossEntropyOptions {
 ///
 /// Fused (autograd/fused.h) for classes of samples without further dimensions and without smoothing: the input is kept,
 /// and no probabilities.
-Tensor cross_entropy(const Tensor& input, const Tensor& target, const CrossEntropyOptions& options = {});
+Tensor cross_entropy(const Tensor& input, const Tensor& target, const CrossEntropyLossOptions& options = {});
 
 }  // namespace unroll
 #pragma GCC visibility pop

@@ -68,7 +68,7 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
     Shape full = product_shape(a, b, rows, columns), shape = full;
     if (b.dim() == 1) shape.erase(full.size() - 1);
     if (a.dim() == 1) shape.erase(full.size() - 2);
-    y = empty(std::move(shape), a.dtype());
+    y = empty(shape, a.dtype());
     kernels::matmul("matmul", view(y, full), rows, columns);
   }
   return record(
@@ -98,7 +98,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
                       bias.shape(), out, weight.shape());
     kernels::check_same_dtype("linear", x, bias);
   }
-  Tensor y = empty(std::move(shape), x.dtype());
+  Tensor y = empty(shape, x.dtype());
   if (bias.defined()) kernels::copy(y, bias);
   {
     NoGrad no_grad;

@@ -231,7 +231,7 @@ Tensor cat(TensorList tensors, std::int64_t dim) {
     check<ShapeError>(!__builtin_add_overflow(shape[d], sizes[i], &shape[d]),
                       "cat: the sizes in dimension {} add up to more than 2^63 - 1", dim);
   }
-  Tensor y = empty(std::move(shape), first.dtype());
+  Tensor y = empty(shape, first.dtype());
   std::int64_t at = 0;
   for (std::size_t i = 0; i < tensors.size(); ++i)
     kernels::copy(views::narrow(y, dim, std::exchange(at, at + sizes[i]), sizes[i]), tensors[i]);
@@ -253,7 +253,7 @@ Tensor stack(TensorList tensors, std::int64_t dim) {
   }
   Shape shape = first.shape();
   shape.insert(d, static_cast<std::int64_t>(tensors.size()));
-  Tensor y = empty(std::move(shape), first.dtype());
+  Tensor y = empty(shape, first.dtype());
   for (std::size_t i = 0; i < tensors.size(); ++i)
     kernels::copy(views::select(y, dim, static_cast<std::int64_t>(i)), tensors[i]);
   return record_all("stack", tensors, y, save(), [dim](Gradients g, const Saved& s, std::span<Tensor> dx) {

@@ -6,8 +6,8 @@ namespace {
 
 using namespace unroll;
 
-Tensor leaf(Shape shape) {
-  Tensor x = rand(std::move(shape));
+Tensor leaf(const Shape& shape) {
+  Tensor x = rand(shape);
   x.requires_grad_();
   return x;
 }

@@ -31,9 +31,8 @@ std::vector<std::int64_t> Config::lengths() const {
 void Config::validate() const {
   using unroll::check, unroll::ValueError;
   check<ValueError>(is_layer() || (num_layers == 1 && !bidirectional && !packed && proj_size == 0),
-                    "train_step: {} is no layer and has no --num-layers, --bidirectional, --packed or --proj-size",
-                    module);
-  check<ValueError>(module == "LSTM" || proj_size == 0, "train_step: only LSTM has --proj-size, not {}", module);
+                    "{} is no layer and has no --num-layers, --bidirectional, --packed or --proj-size", module);
+  check<ValueError>(module == "LSTM" || proj_size == 0, "only LSTM has --proj-size, not {}", module);
 }
 
 double needed_flops(const Config& c) {

@@ -55,7 +55,7 @@ struct Elements {
   DType dtype;
   bool contiguous, is_view;
   Elements(Ref<Storage>&& storage, Shape&& shape, Strides&& strides, std::int64_t offset, DType dtype, bool is_view);
-  /// Row-major, from the memory's begin; strides and `numel` are the shape's.
+  /// Row-major, from the first element of the memory; strides and `numel` are the shape's.
   Elements(Ref<Storage>&& storage_, const Shape& shape_, const Strides& strides_, std::int64_t numel_, DType dtype_)
       : storage(std::move(storage_)), shape(shape_), strides(strides_), offset(0), numel(numel_), dtype(dtype_),
         contiguous(true), is_view(false) {}
@@ -103,6 +103,8 @@ Tensor new_tensor(Ref<Storage> storage, Shape&& shape, Strides&& strides, std::i
                   bool is_view);
 /// A tensor with the same elements, without history.
 Tensor new_tensor(const Elements& elements);
+/// A new tensor's body: row-major, of undefined value. `numel` is the shape's, whose sizes have been checked.
+[[nodiscard, gnu::returns_nonnull]] Body* new_dense_of(const Shape& shape, std::int64_t numel, DType dtype);
 /// The body of new_like, to be adopted. It comes in a register; a tensor would come through memory, where the op would
 /// then look for it again and again.
 [[nodiscard, gnu::returns_nonnull]] Body* new_body_like(const Elements& like, DType dtype);

@@ -8,7 +8,7 @@
 namespace unroll::kernels {
 
 void fill(const Tensor& x, double value) {
-  check<ValueError>(x.dtype() != DType::Int64 || std::abs(value) < 0x1p63, "fill: {} is no int64", value);
+  check<ValueError>(x.dtype() != DType::Int64 || detail::fits<std::int64_t>(value), "fill: {} is no int64", value);
   dispatch(x.dtype(), [&]<class T>() {
     T* p = x.raw<T>();
     auto v = static_cast<T>(value);

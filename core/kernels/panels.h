@@ -4,9 +4,13 @@
 
 #include <cstddef>
 
+namespace unroll::detail {
+struct KeptPanels;
+}
+
 namespace unroll::kernels {
 
-/// What panels of one version of a weight hold: its elements, in an order that follows from this.
+/// All that says how the elements of a weight are ordered in its panels.
 struct PanelKey {
   enum Pass : std::uint8_t { Forward, Backward } pass;
   enum Weight : std::uint8_t { Input, Hidden, Projection } weight;

@@ -25,7 +25,7 @@ struct Normals {
 };
 Normals normals(double u1, double u2);
 
-/// x ← u (to − from) + from, and `from` where that is rounded to `to`, as PyTorch does since 2.x.
+/// x ← u (to − from) + from, and `from` where that is rounded to `to`, as PyTorch 2.15 does.
 template <class T>
 void uniform(T* x, std::int64_t n, std::int64_t step, T from, T to, Generator& g);
 
@@ -38,7 +38,7 @@ void normal(T* x, std::int64_t n, std::int64_t step, double mean, double std, Ge
 template <class T>
 void normal_blocks(T* x, std::int64_t n, T mean, T std, Generator& g);
 
-/// x ← low + r mod range, where r has 32 bits, or 64 if the range needs them.
+/// x ← low + r mod range, where r has 32 bits, or 64 where the range is 2²⁸ or more.
 void integers(std::int64_t* x, std::int64_t n, std::int64_t low, std::uint64_t range, Generator& g);
 
 /// x ← a random order of 0, …, n − 1.

@@ -17,7 +17,6 @@
 /// an RNN are not kept. The gradients of the sums take their places: GRU's dm = dn · r.
 namespace unroll::detail {
 struct Storage;
-struct KeptPanels;
 }  // namespace unroll::detail
 
 namespace unroll::kernels {

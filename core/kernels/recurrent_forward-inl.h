@@ -66,7 +66,7 @@ class Forward {
       project(0, steps_.steps, i, out_.gates);
       for_states_before([&](std::int64_t first, std::int64_t last, const T* states, std::int64_t row) {
         first = std::max(first, begin), last = std::min(last, end);
-        for (std::int64_t u = 0; u < unit_groups_; ++u)
+        for (std::int64_t u = 0; u < unit_panels_; ++u)
           for_row_blocks<kRowsAtOnce>(first, last, [&](std::int64_t r, std::int64_t count) {
             if (states != nullptr) product_with_h(Left<T>{states, row, 1, s_.output()}, r, r + count, u, out_.gates);
             activate_rows(r, r + count, u * kLanes);
@@ -90,19 +90,19 @@ class Forward {
 
   // -- Panels: of G > 1 gates, all of one vector of units; else four vectors of units.
   static constexpr std::int64_t kUnits = L::gates > 1 ? 1 : kPanel;
-  std::int64_t group_width(std::int64_t u) const { return std::min(kUnits, unit_vectors_ - u * kUnits); }
-  std::int64_t group_vectors(std::int64_t u) const { return L::gates > 1 ? L::gates : group_width(u); }
-  std::int64_t group_stride() const { return L::gates > 1 ? slab_ : kLanes; }
+  std::int64_t panel_width(std::int64_t u) const { return std::min(kUnits, unit_vectors_ - u * kUnits); }
+  std::int64_t panel_vectors(std::int64_t u) const { return L::gates > 1 ? L::gates : panel_width(u); }
+  std::int64_t gate_stride() const { return L::gates > 1 ? slab_ : kLanes; }
 
   void pack_weights(const T* w, std::int64_t depth, const std::int64_t* order, T* panels) const {
     parallel(plan_.all_parts, [&](std::int64_t part) {
-      for (std::int64_t u = cut(unit_groups_, part, plan_.all_parts); u < cut(unit_groups_, part + 1, plan_.all_parts);
+      for (std::int64_t u = cut(unit_panels_, part, plan_.all_parts); u < cut(unit_panels_, part + 1, plan_.all_parts);
            ++u)
-        for (std::int64_t j = 0; j < group_vectors(u); ++j) {
+        for (std::int64_t j = 0; j < panel_vectors(u); ++j) {
           const std::int64_t unit = (u * kUnits + (L::gates > 1 ? 0 : j)) * kLanes;
           const std::int64_t block = L::gates > 1 ? order[j] : 0;
           pack_transposed(D(), w + (block * s_.hidden + unit) * depth, s_.hidden - unit, depth,
-                          panels + u * kUnits * L::gates * kLanes * depth + j * kLanes, group_vectors(u) * kLanes);
+                          panels + u * kUnits * L::gates * kLanes * depth + j * kLanes, panel_vectors(u) * kLanes);
         }
     });
   }
@@ -156,7 +156,7 @@ class Forward {
   // Whether the panels of W_ih are in the second cache for all rows of x, some of which come and go beside them.
   bool stays_near() const {
     const std::int64_t read = panels_size(s_.input) + kRowsAtOnce * s_.input;
-    return fetches_ahead(group_vectors(0)) && read * static_cast<std::int64_t>(sizeof(T)) <= detail::caches().l2 / 2;
+    return fetches_ahead(panel_vectors(0)) && read * static_cast<std::int64_t>(sizeof(T)) <= detail::caches().l2 / 2;
   }
 
   // Part i of what x adds to the sums of those steps. Many rows are taken some at a time where W's panels stay near:
@@ -165,17 +165,17 @@ class Forward {
     const bool in_blocks = steps_.all() > kRowsAtOnce && stays_near();
     for_row_runs(steps_, k0, k1, i, plan_.all_parts, in_blocks ? kRowsAtOnce : steps_.all(), [&](const RowRuns& rows) {
       const std::int64_t begin = rows.kept, end = begin + rows.runs * rows.count;
-      for (std::int64_t u = 0; u < unit_groups_; ++u) {
+      for (std::int64_t u = 0; u < unit_panels_; ++u) {
         const bool fetches = in_blocks && u == 0;
         for (std::int64_t r = begin, x = rows.x; r < end; r += rows.count, x += rows.apart) {
           const std::int64_t at = u * kUnits * kLanes, after = rows.next + x - rows.x;
           Soon<T> next;
           if (fetches) next.add(in_.x + after * s_.input, std::min(rows.end - after, rows.count) * s_.input);
           panel_product(D(), Left<T>{in_.x + x * s_.input, s_.input, 1, s_.input}, 0, rows.count,
-                        ih_.data() + at * L::gates * s_.input, group_vectors(u),
+                        ih_.data() + at * L::gates * s_.input, panel_vectors(u),
                         Into<T>{.data = gates + r * gate_row_ + L::x_slab * slab_ + at,
                                 .row = gate_row_,
-                                .vector = group_stride(),
+                                .vector = gate_stride(),
                                 .bias = bias_.data() != nullptr ? bias_.data() + at * L::gates : nullptr},
                         fetches ? &next : nullptr);
         }
@@ -188,10 +188,10 @@ class Forward {
     });
   }
 
-  // Adds to the sums of rows [n0, n1) and of group u what h brings.
+  // Adds to the sums of rows [n0, n1) and of panel u what h brings.
   void product_with_h(const Left<T>& h, std::int64_t n0, std::int64_t n1, std::int64_t u, T* gates) const {
-    panel_product(D(), h, n0, n1, hh_.data() + u * kUnits * L::gates * kLanes * s_.output(), group_vectors(u),
-                  Into<T>{gates + L::h_slab * slab_ + u * kUnits * kLanes, gate_row_, group_stride(), true});
+    panel_product(D(), h, n0, n1, hh_.data() + u * kUnits * L::gates * kLanes * s_.output(), panel_vectors(u),
+                  Into<T>{gates + L::h_slab * slab_ + u * kUnits * kLanes, gate_row_, gate_stride(), true});
   }
 
   // Calls f(first, last, states, row) for all rows, with those together whose states lie together: rows [first, last)
@@ -254,7 +254,7 @@ class Forward {
   void recur_rows(std::int64_t k0, std::int64_t k1, std::int64_t n0, std::int64_t n1, const Own& own) const {
     for (std::int64_t k = k0; k < k1; ++k) {
       join(k, n0, n1, own);
-      step(k, n0, n1, 0, unit_groups_, own);
+      step(k, n0, n1, 0, unit_panels_, own);
       if (s_.projected > 0) project_output(k, n0, n1, 0, out_panels_, own);
       leave(k, n0, n1, own);
     }
@@ -270,7 +270,7 @@ class Forward {
     for (std::int64_t k = k0; k < k1; ++k) {
       join(k, 0, steps_.batch, own);
       parallel(plan_.parts, [&](std::int64_t i) {
-        step(k, 0, steps_.batch, cut(unit_groups_, i, plan_.parts), cut(unit_groups_, i + 1, plan_.parts), own);
+        step(k, 0, steps_.batch, cut(unit_panels_, i, plan_.parts), cut(unit_panels_, i + 1, plan_.parts), own);
       });
       if (s_.projected > 0)
         parallel(plan_.parts, [&](std::int64_t i) {
@@ -332,11 +332,11 @@ class Forward {
     T *before, *after, *c;
   };
 
-  // The cell in rows [n0, n1) of a step and the units of group u.
+  // The cell in rows [n0, n1) of a step and the units of panel u.
   HWY_NOINLINE void cells(const Rows& of, std::int64_t n0, std::int64_t n1, std::int64_t u) const {
     const D d;
     const bool projects = s_.projected > 0;
-    for (std::int64_t w = 0; w < group_width(u); ++w) {
+    for (std::int64_t w = 0; w < panel_width(u); ++w) {
       const std::int64_t unit = (u * kUnits + w) * kLanes, left = s_.hidden - unit;
       for (std::int64_t n = n0; n < n1; ++n) {
         const Unit<T> gates{of.gates + n * gate_row_ + unit, slab_};
@@ -387,7 +387,7 @@ class Forward {
   const std::int64_t slab_ = pad<T>(s_.hidden), gate_row_ = unroll::kernels::gate_row<T>(s_);
   const std::int64_t h_row_ = padded_row<T>(s_.output());
   const std::int64_t unit_vectors_ = vectors_of<T>(s_.hidden);
-  const std::int64_t unit_groups_ = (unit_vectors_ + kUnits - 1) / kUnits;
+  const std::int64_t unit_panels_ = (unit_vectors_ + kUnits - 1) / kUnits;
   const std::int64_t out_vectors_ = vectors_of<T>(s_.output());
   const std::int64_t out_panels_ = (out_vectors_ + kPanel - 1) / kPanel;
   Panels<T> ih_, hh_, hr_;

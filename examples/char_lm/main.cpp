@@ -14,6 +14,10 @@
 static std::string check_finite(const std::string& text) {
   return std::isfinite(std::strtod(text.c_str(), nullptr)) ? "" : text + " is not a finite number";
 }
+// CLI11's own says that 0 is not in a range from 0 to a number of 309 digits.
+static std::string check_positive(const std::string& text) {
+  return std::strtod(text.c_str(), nullptr) > 0 ? "" : text + " is not positive";
+}
 
 int main(int argc, char** argv) try {
   CLI::App app("A recurrent net that learns to write like a text, one character at a time.");
@@ -29,33 +33,32 @@ int main(int argc, char** argv) try {
       ->check(CLI::IsMember(char_lm::cells()))
       ->capture_default_str();
   train->add_option("--hidden-size", t.model.hidden_size, "units of a layer")
-      ->check(CLI::PositiveNumber)
+      ->check(check_positive)
       ->capture_default_str();
   train->add_option("--embedding-dim", t.model.embedding_dim, "size of a character's vector")
-      ->check(CLI::PositiveNumber)
+      ->check(check_positive)
       ->capture_default_str();
   train->add_option("--num-layers", t.model.num_layers, "recurrent layers")
-      ->check(CLI::PositiveNumber)
+      ->check(check_positive)
       ->capture_default_str();
   train->add_option("--dropout", t.model.dropout, "on what the layers read and give")
       ->check(check_finite)
       ->check(CLI::Range(0., 1.))
       ->capture_default_str();
-  auto* steps =
-      train->add_option("--steps", t.steps, "optimizer steps")->check(CLI::PositiveNumber)->capture_default_str();
+  auto* steps = train->add_option("--steps", t.steps, "optimizer steps")->check(check_positive)->capture_default_str();
   train->add_option("--seconds", t.seconds, "instead of --steps: as many as fit in this time")
       ->check(check_finite)
-      ->check(CLI::PositiveNumber)
+      ->check(check_positive)
       ->excludes(steps);
   train->add_option("--seq-len", t.seq_len, "steps that a gradient goes back")
-      ->check(CLI::PositiveNumber)
+      ->check(check_positive)
       ->capture_default_str();
   train->add_option("--streams", t.streams, "places in the text that are read at once")
-      ->check(CLI::PositiveNumber)
+      ->check(check_positive)
       ->capture_default_str();
   train->add_option("--lr", t.lr, "learning rate at the start; falls to 0 along a cosine")
       ->check(check_finite)
-      ->check(CLI::PositiveNumber)
+      ->check(check_positive)
       ->capture_default_str();
   train->add_option("--weight-decay", t.weight_decay, "of AdamW")
       ->check(check_finite)
@@ -63,13 +66,13 @@ int main(int argc, char** argv) try {
       ->capture_default_str();
   train->add_option("--clip", t.clip, "largest norm of a gradient")
       ->check(check_finite)
-      ->check(CLI::PositiveNumber)
+      ->check(check_positive)
       ->capture_default_str();
   train->add_option("--valid-every", t.valid_every, "steps between validations")
-      ->check(CLI::PositiveNumber)
+      ->check(check_positive)
       ->capture_default_str();
   train->add_option("--checkpoint-every", t.checkpoint_every, "steps between checkpoints")
-      ->check(CLI::PositiveNumber)
+      ->check(check_positive)
       ->capture_default_str();
   train->add_option("--seed", t.seed, "of weights and dropout")->capture_default_str();
   train->add_flag("--resume", t.resume, "go on from the checkpoint in --out, with the options that run was begun with");

@@ -251,8 +251,8 @@ class Run {
       stopped = StopRequest::requested();
       if (step_ % o_.checkpoint_every == 0 || step_ == o_.steps || stopped)
         io::save_checkpoint(o_.out / "last.safetensors", checkpoint());
-      progress.update(step_, fmt::format("train {:.3f}  valid {:.3f} bits/char", mean_bits_,
-                                         records_.empty() ? 0. : records_.back().valid_bits));
+      const std::string valid = records_.empty() ? "" : fmt::format("  valid {:.3f}", records_.back().valid_bits);
+      progress.update(step_, fmt::format("train {:.3f}{} bits/char", mean_bits_, valid));
     }
   }
 

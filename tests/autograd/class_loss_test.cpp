@@ -34,8 +34,8 @@ Tensor probabilities() { return tensor({{0.2, 0.3, 0.5}, {1.0, 0.0, 0.0}, {0.1, 
 
 TEST_CASE("loss: cross_entropy of classes with weights, ignored targets and smoothing") {
   Tensor x = logits(), t = classes(), w = class_weight();
-  auto check_values = [&](CrossEntropyOptions options, const std::vector<double>& each, double average, double total,
-                          const std::vector<double>& dx) {
+  auto check_values = [&](CrossEntropyLossOptions options, const std::vector<double>& each, double average,
+                          double total, const std::vector<double>& dx) {
     auto loss = [&](Reduction r) {
       options.reduction = r;
       return cross_entropy(x, t, options);
@@ -71,8 +71,8 @@ TEST_CASE("loss: cross_entropy of classes with weights, ignored targets and smoo
 
 TEST_CASE("loss: cross_entropy of class probabilities") {
   Tensor x = logits(), p = probabilities(), w = class_weight();
-  auto check_values = [&](CrossEntropyOptions options, const std::vector<double>& each, double average, double total,
-                          const std::vector<double>& dx, const std::vector<double>& dp) {
+  auto check_values = [&](CrossEntropyLossOptions options, const std::vector<double>& each, double average,
+                          double total, const std::vector<double>& dx, const std::vector<double>& dp) {
     auto loss = [&](Reduction r) {
       options.reduction = r;
       return cross_entropy(x, p, options);

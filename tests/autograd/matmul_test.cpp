@@ -14,9 +14,9 @@ using namespace unroll;
 
 namespace {
 
-Tensor random(Shape shape) {
+Tensor random(const Shape& shape) {
   static Generator generator(11);
-  return randn(std::move(shape), DType::Float64, generator);
+  return randn(shape, DType::Float64, generator);
 }
 
 // The definition: aᵢₖ bₖⱼ, written out with ones and summed over k.

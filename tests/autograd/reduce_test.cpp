@@ -19,9 +19,9 @@ namespace {
 constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-Tensor random(Shape shape) {
+Tensor random(const Shape& shape) {
   Generator generator(3);
-  return randn(std::move(shape), DType::Float64, generator);
+  return randn(shape, DType::Float64, generator);
 }
 
 // The gradient of f at x, summed over f's elements.

@@ -50,7 +50,7 @@ const std::map<std::string_view, Loss> kLosses = {
      }},
     {"cross_entropy",
      [](Case& c, const Tensor& x, const Tensor& t) {
-       CrossEntropyOptions options{.weight = class_weight(c), .reduction = reduction(c)};
+       CrossEntropyLossOptions options{.weight = class_weight(c), .reduction = reduction(c)};
        c.option("ignore_index", options.ignore_index);
        c.option("label_smoothing", options.label_smoothing);
        return cross_entropy(x, t, options);

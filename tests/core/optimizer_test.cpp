@@ -1,7 +1,6 @@
 #include "support/targets.h"
 
 #include <doctest/doctest.h>
-#include <unroll/core/kernels/mul_add.h>
 #include <unroll/core/kernels/optimizer.h>
 
 #include <algorithm>
@@ -27,6 +26,9 @@ std::vector<T> squares(std::vector<T> x) {
   for (T& v : x) v *= v;
   return x;
 }
+
+float mul_add(float a, float b, float c) { return static_cast<float>(double{a} * double{b} + double{c}); }
+double mul_add(double a, double b, double c) { return a * b + c; }
 
 // The formulas of the header, element by element.
 template <class T, class Step>

@@ -75,6 +75,15 @@ TEST_CASE("Tensor: data and item") {
   CHECK(tensor({true}).item<bool>());
   CHECK(scalar(0.1, DType::Float64).item() == 0.1);
   CHECK(scalar(0.1).item() == double{0.1f});
+  // An integer of T, its fraction aside, or none.
+  CHECK(scalar(-2147483648.75, DType::Float64).item<int>() == INT_MIN);
+  CHECK(scalar(-0x1p63).item<std::int64_t>() == INT64_MIN);
+  CHECK(tensor({true}).item<int>() == 1);
+  CHECK(scalar(NAN).item<bool>());
+  for (double none : Doubles{NAN, HUGE_VAL, 0x1p31, -0x1p31 - 1})
+    CHECK_THROWS_WITH_AS(scalar(none, DType::Float64).item<int>(), doctest::Contains("is no int32"), ValueError);
+  CHECK_THROWS_WITH_AS(tensor({5000000000L}).item<int>(), "item: 5000000000 is no int32", ValueError);
+  CHECK_THROWS_WITH_AS(scalar(0x1p63).item<std::int64_t>(), doctest::Contains("is no int64"), ValueError);
 }
 
 TEST_CASE("factories: constant ones") {
@@ -82,8 +91,13 @@ TEST_CASE("factories: constant ones") {
   CHECK(ones({3}, DType::Float64).to_vector<double>() == Doubles(3, 1));
   CHECK(full({2}, 7, DType::Int64).to_vector<std::int64_t>() == Ints{7, 7});
   CHECK(full({2}, 1, DType::Bool).to_vector<bool>() == Bools{true, true});
-  for (double value : Doubles{NAN, -HUGE_VAL, 1e19})
+  for (double value : Doubles{NAN, -HUGE_VAL, 1e19}) {
     CHECK_THROWS_WITH_AS(full({2}, value, DType::Int64), doctest::Contains("is no int64"), ValueError);
+    CHECK_THROWS_WITH_AS(tensor({value}, DType::Int64), doctest::Contains("tensor: "), ValueError);
+    CHECK_THROWS_WITH_AS(tensor({{0., value}}, DType::Int64), doctest::Contains("is no int64"), ValueError);
+  }
+  CHECK(full(1, -0x1p63, DType::Int64).to_vector<std::int64_t>() == Ints{INT64_MIN});
+  CHECK(tensor({-2.75, 3.}, DType::Int64).to_vector<std::int64_t>() == Ints{-2, 3});
   CHECK(scalar(2).shape() == Shape{});
   CHECK(scalar(2).to_vector<float>() == Floats{2});
   CHECK(empty({2, 0, 3}).numel() == 0);

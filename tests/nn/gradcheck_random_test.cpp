@@ -25,9 +25,9 @@ class Draw {
   bool flip() { return below(2) == 1; }
   DType dtype() { return below(4) == 0 ? DType::Float32 : DType::Float64; }
   // Numbers whose size varies by orders of magnitude from tensor to tensor.
-  Tensor tensor(Shape shape, DType dtype) {
+  Tensor tensor(const Shape& shape, DType dtype) {
     const double sizes[] = {1, 1, 0.1, 3};
-    return randn(std::move(shape), dtype, numbers_) * sizes[below(4)];
+    return randn(shape, dtype, numbers_) * sizes[below(4)];
   }
 
  private:

@@ -1,7 +1,11 @@
 #include <unroll/autograd/engine.h>
 
+#include <unroll/autograd/anomaly.h>
 #include <unroll/autograd/grad_mode.h>
 #include <unroll/nn/gru.h>
+#include <unroll/nn/lstm.h>
+
+#include <cmath>
 
 #include "support/layers.h"
 
@@ -28,6 +32,13 @@ TEST_CASE_TEMPLATE("trace: the same numbers and the same graph as the call", K, 
   CHECK(equal(narrow(trace.outputs[0], 2, 0, rnn.output_size()), nn::output_of(trace.states(0))));
   Tensor a = grad({sum(square(result.output))}, {x})[0], b = grad({sum(square(trace.outputs[1]))}, {x})[0];
   CHECK(equal(a, b));
+}
+
+TEST_CASE("trace: a NaN is found in the layer by its name") {
+  AnomalyMode anomaly;
+  nn::LSTM rnn(2, 3);
+  rnn.cell(0).weight_ih.detach().fill_(NAN);
+  CHECK_THROWS_WITH_AS(rnn.trace(ones({4, 1, 2})), doctest::Contains("in LSTM, layer 0, step 0"), GradError);
 }
 
 TEST_CASE_TEMPLATE("trace: outputs of every layer and states of every step are those of loops of cells", K,

@@ -18,7 +18,7 @@ class Switch {
   Switch& operator=(const Switch&) = delete;
 };
 
-/// What a bug lies in. The first three are letters of `Bug::where`.
+/// A fault that can be switched on.
 struct Bug {
   int number;
   std::string_view where;  // of "RLG", the layers RNN, LSTM and GRU that can have it; "" for what is not a layer

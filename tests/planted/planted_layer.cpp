@@ -146,9 +146,9 @@ class PlantedLayer final : public Layer {
     const std::int64_t G = o.mode == Mode::LSTM ? 4 : o.mode == Mode::GRU ? 3 : 1, R = G * o.hidden_size;
     for (std::int64_t layer = 0; layer < o.num_layers; ++layer)
       for (std::int64_t direction = 0; direction < o.directions(); ++direction) {
-        auto add = [&](const char* name, Shape shape) {
+        auto add = [&](const char* name, const Shape& shape) {
           parameters_.emplace_back(fmt::format("{}_l{}{}", name, layer, direction == 1 ? "_reverse" : ""),
-                                   zeros(std::move(shape), DType::Float64).requires_grad_());
+                                   zeros(shape, DType::Float64).requires_grad_());
         };
         add("weight_ih", {R, layer == 0 ? o.input_size : o.directions() * o.output_size()});
         add("weight_hh", {R, o.output_size()});

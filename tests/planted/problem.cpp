@@ -90,8 +90,8 @@ Tensor loss(const Tensors& outputs, const Tensors& cotangents) {
   return total;
 }
 
-Tensor normal(Shape shape, Generator& generator, double deviation) {
-  return randn(std::move(shape), DType::Float64, generator) * deviation;
+Tensor normal(const Shape& shape, Generator& generator, double deviation) {
+  return randn(shape, DType::Float64, generator) * deviation;
 }
 
 std::string differ(const Tensors& got, const Tensors& expected, const std::vector<std::string>& names,

@@ -43,7 +43,7 @@ Tensors gradients(const Tensors& outputs, const Tensors& cotangents, const Tenso
 /// Σ cotangent · output
 Tensor loss(const Tensors& outputs, const Tensors& cotangents);
 /// Random normal numbers.
-Tensor normal(Shape shape, Generator& generator, double deviation = 1);
+Tensor normal(const Shape& shape, Generator& generator, double deviation = 1);
 
 /// Names the first tensor that is off by more than `tolerance` times its largest element, "" if there is none.
 std::string differ(const Tensors& got, const Tensors& expected, const std::vector<std::string>& names,

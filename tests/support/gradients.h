@@ -13,8 +13,8 @@ inline unroll::Tensor leaf(std::initializer_list<double> values) {
   return unroll::tensor(values, unroll::DType::Float64).requires_grad_();
 }
 /// With normal numbers.
-inline unroll::Tensor leaf(unroll::Shape shape, unroll::Generator& generator) {
-  return unroll::randn(std::move(shape), unroll::DType::Float64, generator).requires_grad_();
+inline unroll::Tensor leaf(const unroll::Shape& shape, unroll::Generator& generator) {
+  return unroll::randn(shape, unroll::DType::Float64, generator).requires_grad_();
 }
 
 inline Values of(const unroll::Tensor& x) { return x.to_vector<double>(); }

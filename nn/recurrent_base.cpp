@@ -1,5 +1,6 @@
 #include <fmt/format.h>
-#include <unroll/nn/recurrent.h>
+#include <unroll/autograd/ops/shape.h>
+#include <unroll/nn/recurrent_base.h>
 
 namespace unroll::nn {
 
