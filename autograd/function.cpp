@@ -49,10 +49,19 @@ std::string class_name(const std::type_info& type) {
     constexpr std::string_view kAnonymous = "(anonymous namespace)";
     if (full.substr(i, kAnonymous.size()) == kAnonymous) i += kAnonymous.size();
     if (full.substr(i, 2) == "::") {
-      // What stands before "::" is a namespace, back to where a template argument begins.
-      name.erase(name.find_last_of("<, ") + 1);
+      // What stands before "::" is a namespace or a function, back to where a template argument begins.
+      std::size_t begin = name.size();
+      for (int within = 0; begin > 0; --begin) {
+        const char c = name[begin - 1];
+        if (within == 0 && (c == '<' || c == ',')) break;
+        if (c == ')' || c == '>') ++within;
+        if (c == '(' || c == '<') --within;
+      }
+      while (begin < name.size() && name[begin] == ' ') ++begin;
+      name.erase(begin);
       ++i;
     } else {
+      if (full[i] == '>' && name.ends_with("> ")) name.pop_back();
       name += full[i];
     }
   }
@@ -117,9 +126,10 @@ bool FunctionCall::prepare(const std::vector<Tensor*>& results) {
       facts_.places.push_back(empty(0));
       if (wants_grad(x)) facts_.places.back().body().grad_slot = x.body().grad_slot;
     }
-  // All that remains is recording: from here on roll_back() undoes.
-  before_.reserve(dirty.size());
-  for (const Tensor& x : dirty) before_.emplace_back(x, views::alias(x));
+  // All that remains is recording, and a copy of the context: from here on roll_back() undoes.
+  std::vector<std::pair<Tensor, Tensor>> taken_over;
+  for (const Tensor& x : dirty) taken_over.emplace_back(x, views::alias(x));
+  before_ = std::move(taken_over);
   for (auto& [x, before] : before_) {
     before.body().grad_slot = std::move(x.body().grad_slot);
     for (Tensor& input : inputs_)
@@ -135,9 +145,9 @@ void FunctionCall::roll_back() noexcept {
 void FunctionCall::finish() noexcept {
   for (auto& [x, before] : before_) {
     x.body().rewrites.fetch_add(1, std::memory_order_release);  // views of x follow
-    if (GradSlot* then = before.body().grad_slot.get())
-      x.body().grad_slot->retains_grad = std::exchange(then->retains_grad, false);
+    hand_on_grad(before.body().grad_slot.get(), x.body().grad_slot.get());
   }
+  before_.clear();
   for (std::size_t j = 0; j < outputs_.size(); ++j)
     if (constant_[j]) outputs_[j].body().grad_slot = {};
 }

@@ -99,6 +99,10 @@ class FunctionCall {
   FunctionCall(const char* name, bool once, FunctionContext& context) : context_(context), once_(once) {
     facts_.name = context_.name_ = name;
   }
+  /// Whatever was raised since prepare(): what was written has its history again.
+  ~FunctionCall() { roll_back(); }
+  FunctionCall(const FunctionCall&) = delete;
+  FunctionCall& operator=(const FunctionCall&) = delete;
   void add(const Tensor& argument);
   void add(const std::vector<Tensor>& arguments) {
     for (const Tensor& x : arguments) add(x);
@@ -113,15 +117,10 @@ class FunctionCall {
   /// `backward` (const Facts&, Gradients, const Saved&, std::span<Tensor> dx) fills dx.
   template <class Backward>
   void record(Backward backward) {
-    try {
-      record_all(facts_.name, inputs_, outputs_, saves_,
-                 [facts = facts_, backward = std::move(backward)](Gradients g, const Saved& s, std::span<Tensor> dx) {
-                   backward(facts, g, s, dx);
-                 });
-    } catch (...) {
-      roll_back();
-      throw;
-    }
+    record_all(facts_.name, inputs_, outputs_, saves_,
+               [facts = facts_, backward = std::move(backward)](Gradients g, const Saved& s, std::span<Tensor> dx) {
+                 backward(facts, g, s, dx);
+               });
     finish();
   }
 
@@ -144,7 +143,7 @@ class FunctionCall {
   std::vector<const Tensor*> saves_;
   std::vector<std::uint32_t> versions_;            // of the arguments, before forward
   std::vector<std::uint8_t> constant_;             // of the results
-  std::vector<std::pair<Tensor, Tensor>> before_;  // what was written in place, and what it was before
+  std::vector<std::pair<Tensor, Tensor>> before_;  // what was written in place, and what it was before; until finish()
 };
 }  // namespace detail
 

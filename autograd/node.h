@@ -199,8 +199,8 @@ class Node : public RefCounted {
         sequence_(detail::clock_of_thread = std::max(detail::clock_of_thread, after) + 1),
         slot_(outputs.empty() ? detail::GradSlot() : detail::GradSlot(outputs[0])) {}
   virtual void release_saved() noexcept = 0;
-  /// For AnomalyMode; every constructor ends with it. Called at the begin, by this class, it would have all that is yet
-  /// to be constructed lie in memory, in case that it raises.
+  /// For AnomalyMode; every constructor ends with it. Were this class's own constructor to call it, all that is yet to
+  /// be constructed would have to lie in memory, in case it raises.
   void note_where_if_watched() {
     if (AnomalyMode::enabled()) [[unlikely]]
       note_where();
@@ -234,6 +234,13 @@ inline std::uint64_t sequence_of(const GradSlot* slot) { return slot && slot->gr
   slot->output = output;
   slot->requires_grad = true;
   y.body().grad_slot = std::move(slot);
+}
+
+/// What was kept of a tensor's gradient under the history it had goes to the one it has now; either may be none.
+inline void hand_on_grad(GradSlot* then, GradSlot* now) noexcept {
+  if (!then || !now) return;
+  now->retains_grad = std::exchange(then->retains_grad, false);
+  now->grad = std::move(then->grad);
 }
 
 [[gnu::always_inline]] inline void attach(const Tensor& y, Ref<Node> node, std::uint32_t output) {

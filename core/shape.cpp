@@ -7,7 +7,8 @@
 namespace unroll {
 namespace {
 std::int64_t* allocate_sizes(std::size_t n) {
-  return static_cast<std::int64_t*>(alloc::allocate(n * sizeof(std::int64_t)));
+  constexpr std::size_t kMost = PTRDIFF_MAX / sizeof(std::int64_t);  // more than there is, and does not wrap around
+  return static_cast<std::int64_t*>(alloc::allocate(std::min(n, kMost) * sizeof(std::int64_t)));
 }
 }  // namespace
 

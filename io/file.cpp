@@ -7,7 +7,9 @@
 #include <unroll/io/detail/text.h>
 #include <unroll/io/file.h>
 
+#include <atomic>
 #include <cerrno>
+#include <climits>
 #include <filesystem>
 #include <system_error>
 
@@ -64,9 +66,11 @@ class File {
     // Never tried again after a failure: the kernel may have dropped the pages, and would then report success.
     if (retry([&] { return ::fsync(fd_); }) == -1 && !is_missing(errno)) fail("fsync");
   }
-  /// Waits for those who have the file locked.
-  void lock() const {
-    if (retry([&] { return ::flock(fd_, LOCK_EX); }) == -1 && errno != ENOLCK && !is_missing(errno)) fail("flock");
+  /// Waits for those who have the file locked. Whether it could be locked: some file systems have no locks.
+  bool lock() const {
+    if (retry([&] { return ::flock(fd_, LOCK_EX); }) != -1) return true;
+    if (errno != ENOLCK && !is_missing(errno)) fail("flock");
+    return false;
   }
 
  private:
@@ -86,15 +90,15 @@ void check_path(const char* op, const std::filesystem::path& path) {
 /// What a chain of symbolic links leads to, whether it exists or not.
 std::filesystem::path follow_links(std::filesystem::path path) {
   constexpr int kMost = 40;  // as the kernel's
-  std::error_code ignored;
-  for (int links = 0; std::filesystem::is_symlink(path, ignored); ++links) {
-    if (links == kMost) {
-      errno = ELOOP;
-      fail(kWrite, path, "open");
-    }
-    path = path.parent_path() / std::filesystem::read_symlink(path, ignored);
+  for (int links = 0; links <= kMost; ++links) {
+    char target[PATH_MAX];
+    const ssize_t n = retry([&] { return ::readlink(path.c_str(), target, sizeof target); });
+    if (n == -1 && (errno == EINVAL || errno == ENOENT)) return path;  // no link, or nothing
+    if (n == -1) fail(kWrite, path, "readlink");
+    path = path.parent_path() / std::string_view(target, static_cast<std::size_t>(n));
   }
-  return path;
+  errno = ELOOP;
+  fail(kWrite, path, "open");
 }
 
 bool same_file(const struct stat& a, const std::filesystem::path& path) {
@@ -103,33 +107,46 @@ bool same_file(const struct stat& a, const std::filesystem::path& path) {
 }
 
 /// Makes room for a new file of that name. One that is there was left by a writer that was killed, or belongs to one
-/// who is not done, for whose lock we wait.
-void remove_left(const std::filesystem::path& path) {
+/// who is not done, for whose lock we wait. Where there are no locks nobody knows which, so that it stays: false.
+bool remove_left(const std::filesystem::path& path) {
   int fd = open_file(path, O_WRONLY | O_NONBLOCK | O_NOFOLLOW);
   if (fd == -1 && errno == EACCES) fd = open_file(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW);  // as the old one, perhaps
-  if (fd == -1 && errno == ENOENT) return;
+  if (fd == -1 && errno == ENOENT) return true;
   File left(kWrite, path, fd);
-  left.lock();
+  if (!left.lock()) return false;
   if (same_file(left.status(), path) && ::unlink(path.c_str()) == -1) left.fail("unlink");
+  return true;
 }
 
 void replace(const std::filesystem::path& path, const struct stat* old, std::string_view bytes) {
   const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
   // One name for each path, so that the next save clears away what a killed one has left; the lock keeps other
-  // processes off it.
-  constexpr std::size_t kLongestName = 255;
-  const std::filesystem::path temporary =
-      folder / fmt::format(".{}.tmp", path.filename().native().substr(0, kLongestName - 5));
+  // processes off it. Without locks, a name of one's own.
+  auto temporary_of = [&](const std::string& ending) {
+    constexpr std::size_t kLongestName = 255;
+    return folder / fmt::format(".{}{}", path.filename().native().substr(0, kLongestName - 1 - ending.size()), ending);
+  };
+  std::filesystem::path temporary = temporary_of(".tmp");
+  bool has_locks = true;
+  auto do_without_locks = [&] {
+    static std::atomic<std::uint64_t> count;
+    temporary = temporary_of(fmt::format(".{}.{}.tmp", ::getpid(), ++count));
+    has_locks = false;
+  };
   File directory(kWrite, folder, open_file(folder, O_RDONLY | O_DIRECTORY));
   for (;;) {
     const int fd = open_file(temporary, O_WRONLY | O_CREAT | O_EXCL);
     if (fd == -1 && errno == EEXIST) {
-      remove_left(temporary);
+      if (!has_locks || !remove_left(temporary)) do_without_locks();
       continue;
     }
     File file(kWrite, temporary, fd);
     try {
-      file.lock();
+      if (has_locks && !file.lock()) {
+        ::unlink(temporary.c_str());  // ours: without locks nobody takes another's away
+        do_without_locks();
+        continue;
+      }
       if (!same_file(file.status(), temporary)) continue;  // before it was locked, somebody took it for a left one
       if (old && retry([&] { return ::fchmod(file.fd(), old->st_mode & 07777); }) == -1) file.fail("fchmod");
       file.write(bytes);
@@ -148,14 +165,14 @@ void replace(const std::filesystem::path& path, const struct stat* old, std::str
 
 void write_atomically(const std::string& given, std::string_view bytes) {
   check_path(kWrite, given);
-  const std::filesystem::path path = follow_links(given);
+  const std::filesystem::path path = given;
   struct stat old;
   bool exists = retry([&] { return ::stat(path.c_str(), &old); }) == 0;
   if (!exists && errno != ENOENT) fail(kWrite, path, "stat");
   if (exists && !S_ISREG(old.st_mode)) {
-    File(kWrite, path, open_file(path, O_WRONLY)).write(bytes);
+    File(kWrite, path, open_file(path, O_WRONLY)).write(bytes);  // not by its links: /dev/stdout's are no paths
   } else {
-    replace(path, exists ? &old : nullptr, bytes);
+    replace(follow_links(path), exists ? &old : nullptr, bytes);
   }
 }
 
@@ -170,7 +187,10 @@ std::string read_file(const std::string& given) {
   }
   check<IoError>(S_ISREG(status.st_mode), "{}: {}: fstat: not an ordinary file", kRead, Quoted{path.native()});
   // The size is what the system says; a file of /proc says 0, and one that is written just now changes it.
-  std::string bytes(static_cast<std::size_t>(status.st_size) + 1, '\0');
+  const auto stated = static_cast<std::size_t>(status.st_size);
+  std::string bytes;
+  if (stated >= bytes.max_size()) throw OutOfMemory(stated);
+  bytes.resize(stated + 1);
   std::size_t size = 0;
   for (;;) {
     const ssize_t n = retry([&] { return ::read(file.fd(), bytes.data() + size, bytes.size() - size); });

@@ -12,8 +12,12 @@ namespace unroll::io {
 /// old file as it was; only if the folder's fsync fails is the new one there, but might not outlive a power failure.
 ///
 /// A symbolic link is followed and stays; an existing file keeps its permissions. The new one is written beside it as
-/// ".NAME.tmp", a name that is ours. Processes that write to the same path at the same time wait for each other. What
-/// is no ordinary file (a device, a pipe) is written directly.
+/// ".NAME.tmp", a name that is ours. Processes that write to the same path at the same time wait for each other, also
+/// for one that was forked off a save and lives on; on a file system without flock(2) the last one to finish wins, and
+/// each has a temporary file of its own, which a killed one leaves.
+///
+/// What is no ordinary file (a device, a pipe) is written directly. A pipe is waited for until somebody reads it, and
+/// SIGPIPE comes when nobody does any more, unless the process ignores it.
 void write_atomically(const std::string& path, std::string_view bytes);
 
 /// The contents of an ordinary file.

@@ -185,7 +185,9 @@ std::string write_safetensors(const NamedTensors& tensors, const Metadata& metad
     const Tensor& x = named->second;
     std::string sizes;
     for (std::int64_t size : x.shape()) sizes += fmt::format("{}{}", sizes.empty() ? "" : ",", size);
-    const std::size_t end = position + static_cast<std::size_t>(x.numel()) * size_of(x.dtype());
+    const std::size_t count = static_cast<std::size_t>(x.numel()), most = (PTRDIFF_MAX - position) / size_of(x.dtype());
+    if (count > most) throw OutOfMemory(PTRDIFF_MAX);  // expanded
+    const std::size_t end = position + count * size_of(x.dtype());
     header +=
         fmt::format("{}{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}", header.size() > 1 ? "," : "",
                     check_text(named->first), kDTypes[order_of(x.dtype())].name, sizes, position, end);
@@ -198,7 +200,9 @@ std::string write_safetensors(const NamedTensors& tensors, const Metadata& metad
 
   const std::uint64_t length = header.size();
   std::string file;
-  file.reserve(sizeof length + length + position);
+  const std::size_t bytes = sizeof length + length + position;
+  if (bytes > file.max_size()) throw OutOfMemory(bytes);
+  file.reserve(bytes);
   file.append(reinterpret_cast<const char*>(&length), sizeof length);
   file += header;
   for (const auto* named : sorted) {

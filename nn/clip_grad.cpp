@@ -2,6 +2,7 @@
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/reduce.h>
 #include <unroll/autograd/ops/shape.h>
+#include <unroll/core/kernels/copy.h>
 #include <unroll/nn/clip_grad.h>
 
 #include <algorithm>
@@ -47,7 +48,10 @@ void clip_grad_value_(TensorList parameters, double clip_value) {
   NoGrad guard;
   std::vector<Tensor> grads = gradients(parameters, "clip_grad_value_"), clamped;
   for (const Tensor& g : grads) clamped.push_back(clamp(g, -clip_value, clip_value));
-  for (std::size_t i = 0; i < grads.size(); ++i) grads[i].copy_(clamped[i]);
+  for (std::size_t i = 0; i < grads.size(); ++i) {  // without memory, so that it is done to all
+    kernels::copy(grads[i], clamped[i]);
+    kernels::wrote(grads[i], "clip_grad_value_");
+  }
 }
 
 }  // namespace unroll::nn

@@ -9,6 +9,7 @@ namespace unroll::nn {
 
 namespace {
 std::optional<std::int64_t> from_front(std::optional<std::int64_t> row, std::int64_t rows) {
+  check<ValueError>(rows >= 0, "embedding: num_embeddings must not be negative, got {}", rows);
   if (!row) return row;
   check<IndexError>(-rows <= *row && *row < rows, "embedding: padding_idx {} is outside the {} rows", *row, rows);
   return *row < 0 ? *row + rows : *row;
@@ -18,7 +19,6 @@ std::optional<std::int64_t> from_front(std::optional<std::int64_t> row, std::int
 Embedding::Embedding(std::int64_t num_embeddings_, std::int64_t embedding_dim_, const EmbeddingOptions& options)
     : num_embeddings(num_embeddings_), embedding_dim(embedding_dim_),
       padding_idx(from_front(options.padding_idx, num_embeddings)) {
-  check<ValueError>(num_embeddings >= 0, "embedding: num_embeddings must not be negative, got {}", num_embeddings);
   check<ValueError>(embedding_dim >= 0, "embedding: embedding_dim must not be negative, got {}", embedding_dim);
   weight = empty({num_embeddings, embedding_dim}, options.dtype);
   add("weight", weight);

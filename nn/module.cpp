@@ -5,7 +5,7 @@
 #include <unroll/nn/module.h>
 
 #include <algorithm>
-#include <unordered_map>
+#include <map>
 #include <unordered_set>
 
 namespace unroll::nn {
@@ -32,8 +32,9 @@ void Module::add(std::string name, Tensor& tensor, Kind kind) {
     check<DTypeError>(tensor.is_floating_point(), "add: the parameter \"{}\" must be float32 or float64, got {}", name,
                       tensor.dtype());
     check<ValueError>(tensor.is_leaf(), "add: the parameter \"{}\" was computed; detach() it first", name);
-    tensor.requires_grad_();
   }
+  members_.reserve(members_.size() + 1);
+  if (kind == Kind::Parameter && tensor.defined()) tensor.requires_grad_();
   members_.push_back({std::move(name), &tensor, nullptr, kind});
 }
 
@@ -41,6 +42,7 @@ void Module::add(std::string name, Module& module) {
   check_name(name);
   check<ValueError>(std::ranges::none_of(module.named_modules(), [this](const auto& m) { return m.second == this; }),
                     "add: \"{}\" contains the {} that it is added to", name, type_name());
+  members_.reserve(members_.size() + 1);
   module.set_path(path_.empty() ? name : path_ + "." + name);
   members_.push_back({std::move(name), nullptr, &module});
 }
@@ -55,6 +57,7 @@ void Module::add_members_of(Module& module, std::string suffix) {
     }
   };
   check_names(check_names, module, suffix);
+  members_.reserve(members_.size() + 1);
   module.set_path(path_.empty() && suffix.starts_with('_') ? suffix.substr(1) : path_ + suffix);
   members_.push_back({std::move(suffix), nullptr, &module, Kind::Parameter, true});
 }
@@ -135,7 +138,7 @@ std::optional<DType> Module::dtype() const {
 namespace {
 // x becomes what `converted` is, and stays the same tensor. A backward that still needs its old values finds a newer
 // version.
-void become(const Tensor& x, const Tensor& converted) {
+void become(const Tensor& x, const Tensor& converted) noexcept {
   unroll::detail::Body& body = x.body();
   converted.body().storage->version = x.version() + 1;
   converted.body().storage->last_write = "to";
@@ -143,7 +146,7 @@ void become(const Tensor& x, const Tensor& converted) {
   body.is_view = false;
   body.base = {};
   replace_storage(body, converted.body().storage);
-  body.strides = converted.strides();
+  body.strides = std::move(converted.body().strides);  // a copy of many would need memory
   body.offset = converted.body().offset;
   body.dtype = converted.dtype();
   body.contiguous = converted.is_contiguous();
@@ -185,7 +188,7 @@ NamedTensors Module::state_dict() const {
 }
 
 IncompatibleKeys Module::load_state_dict(const NamedTensors& state, bool strict) {
-  std::unordered_map<std::string_view, const Tensor*> given;
+  std::map<std::string_view, const Tensor*> given;  // not by a hash, since a file may choose its names to collide
   std::vector<std::string> repeated;
   for (const auto& [name, tensor] : state)
     if (tensor.defined() && !given.emplace(name, &tensor).second) repeated.push_back(name);

@@ -86,6 +86,7 @@ void Optimizer::step() {
   ends.reserve(groups_.size());
   std::size_t index = 0;
   for (const ParamGroup& group : groups_) {
+    for (const auto& [option, value] : defaults_) static_cast<void>(group[option]);  // update() reads them
     for (const Tensor& param : group.params) {
       State& state = state_[index++];
       Tensor grad = param.grad();

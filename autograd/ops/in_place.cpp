@@ -100,9 +100,7 @@ void check_recordable(const Tensor& x, const char* op) {
 // x's history is from now on that of `from`, a tensor nobody else holds. Returns what it was.
 Ref<detail::GradSlot> take_history(detail::Body& x, detail::Body& from) {
   Ref<detail::GradSlot> then = std::exchange(x.grad_slot, std::move(from.grad_slot));
-  if (!then || !x.grad_slot) return then;
-  x.grad_slot->retains_grad = std::exchange(then->retains_grad, false);
-  x.grad_slot->grad = std::move(then->grad);
+  detail::hand_on_grad(then.get(), x.grad_slot.get());
   return then;
 }
 
@@ -159,7 +157,7 @@ bool is_recorded(const Tensor& x, const Tensor& other) {
 }
 
 // Writes value, which an op computed from x, into x's memory.
-const Tensor& assign(const char* op, const Tensor& x, Tensor value) {
+const Tensor& assign(const char* op, const Tensor& x, const Tensor& value) {
   if (value.requires_grad()) {
     check_recordable(x, op);
     Tensor base(x.body().base ? x.body().base : Ref<detail::Body>(&x.body()));
@@ -188,9 +186,6 @@ const Tensor& in_place(const char* op, const Tensor& x, const Tensor& other, Wri
   return x;
 }
 
-}  // namespace
-
-namespace {
 // Of what is for floats.
 template <class Value>
 const Tensor& in_place(const char* op, const Tensor& x, const Tensor& other, Value value) {

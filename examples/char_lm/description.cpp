@@ -103,6 +103,10 @@ TrainOptions as_begun(TrainOptions again, const Metadata& metadata) {
       throw std::runtime_error(
           fmt::format("--{} {}: the run that is to be resumed was begun with {}", name, asked, value));
   });
+  for (const std::int64_t* positive :
+       {&again.steps, &again.seq_len, &again.streams, &again.valid_every, &again.checkpoint_every})
+    if (*positive < 1)
+      throw std::runtime_error(fmt::format("the checkpoint is of no run: {} where a number ≥ 1 belongs", *positive));
   if (!again.given.contains("text")) again.text = entry(metadata, "text");
   return again;
 }

@@ -10,8 +10,33 @@
 #include <unroll/autograd/ops/shape.h>
 #include <unroll/core/view.h>
 
+#include <stdexcept>
+
 using namespace unroll;
 using doctest::Contains;
+
+namespace {
+// x · 2 in place, with a context of which backward gets no copy.
+struct Doubled : Function<Doubled> {
+  struct Context : FunctionContext {
+    Context() = default;
+    Context(const Context&) : FunctionContext() { throw std::runtime_error("no copy"); }
+  };
+  static Tensor forward(Context& context, const Tensor& x) {
+    context.mark_dirty(x);
+    return x.mul_(2);
+  }
+  static std::vector<Tensor> backward(Context&, const Tensor& g) { return {g * 2}; }
+};
+}  // namespace
+
+TEST_CASE("Function: an argument keeps its history when the call cannot be recorded") {
+  Tensor x = leaf({1, 2}), y = x * 3;
+  CHECK_THROWS_WITH_AS(Doubled::apply(y), "no copy", std::runtime_error);
+  CHECK(y.requires_grad());
+  sum(y).backward();
+  CHECK(of(x.grad()) == Values{3, 3});
+}
 
 TEST_CASE("Function: mark_dirty") {
   auto forward = [](FunctionContext& ctx, const Tensors& in) {
@@ -38,6 +63,20 @@ TEST_CASE("Function: mark_dirty") {
   CHECK(of(x) == Values{1, 2});
   CHECK_THROWS_AS(tripled(narrow(x * 1, 0, 0, 1)), GradError);
   CHECK_THROWS_AS(tripled(views::expand(leaf({1}), 3)), ValueError);
+  SUBCASE("a gradient that was kept stays") {
+    Tensor kept = x * 1;
+    kept.retain_grad();
+    sum(kept).backward();
+    tripled(kept);
+    CHECK(of(kept.grad()) == Values{1, 1});
+  }
+  SUBCASE("integers, which have no history, with a gradient that somebody gave them") {
+    Tensor counts = tensor({1, 2});
+    counts.set_grad(tensor({5, 6}));
+    tripled(counts);
+    CHECK(counts.to_vector<std::int64_t>() == std::vector<std::int64_t>{3, 6});
+    CHECK(counts.grad().to_vector<std::int64_t>() == std::vector<std::int64_t>{5, 6});
+  }
   SUBCASE("views of it follow") {
     Tensor z = leaf({1, 2}), base = z * 1, second = narrow(base, 0, 1, 1);
     tripled(base);

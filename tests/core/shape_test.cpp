@@ -63,6 +63,13 @@ TEST_CASE("Shape: a list of any length, in the object itself or beyond it") {
   CHECK(alloc::counters().live_bytes == live);
 }
 
+TEST_CASE("Shape: a rank beyond any memory") {
+  for (int bits : {61, 62, 63}) {
+    CHECK_THROWS_AS(Shape(std::size_t{1} << bits, 0), OutOfMemory);
+    CHECK_THROWS_AS(Shape((std::size_t{1} << bits) + 8, 0), OutOfMemory);
+  }
+}
+
 TEST_CASE("Shape: equality") {
   CHECK(Shape{2, 3} == Shape{2, 3});
   CHECK_FALSE(Shape{2, 3} == Shape{2, 4});

@@ -13,6 +13,7 @@
 #include <unroll/core/error.h>
 #include <unroll/io/file.h>
 
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <fstream>
@@ -237,13 +238,46 @@ TEST_CASE("file: several processes that write to one path") {
 
 namespace {
 int file_syncs = 0, folder_syncs = 0;
-}
+bool has_locks = true;
+}  // namespace
 // In place of the C library's, to count.
 extern "C" int fsync(int fd) {
   struct stat what {};
   ::fstat(fd, &what);
   ++(S_ISDIR(what.st_mode) ? folder_syncs : file_syncs);
   return static_cast<int>(::syscall(SYS_fsync, fd));
+}
+
+// A file system without locks, where a test asks for one.
+extern "C" int flock(int fd, int operation) {
+  if (has_locks) return static_cast<int>(::syscall(SYS_flock, fd, operation));
+  errno = ENOSYS;
+  return -1;
+}
+
+TEST_CASE("file: without locks, what another writes at the same time is left to it") {
+  const TemporaryFolder folder;
+  const fs::path path = folder.path / "f", others = folder.path / ".f.tmp";
+  has_locks = false;
+  write_atomically(path, "alone");
+  CHECK(read_file(path) == "alone");
+  CHECK(folder.files() == 1);
+  std::ofstream(others) << "half";
+  write_atomically(path, "beside");
+  has_locks = true;
+  CHECK(read_file(path) == "beside");
+  CHECK(read_file(others) == "half");
+  CHECK(folder.files() == 2);
+}
+
+TEST_CASE("file: an open pipe has a name in /dev") {
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  write_atomically("/dev/fd/" + std::to_string(ends[1]), "through");
+  char bytes[16];
+  CHECK(::read(ends[0], bytes, sizeof bytes) == 7);
+  CHECK(std::string_view(bytes, 7) == "through");
+  ::close(ends[0]), ::close(ends[1]);
 }
 
 TEST_CASE("file: it is synced before it takes its name, and so is the folder afterwards") {

@@ -97,6 +97,21 @@ TEST_CASE("clip_grad_norm_, clip_grad_value_: whatever is raised, no gradient ha
   }
 }
 
+TEST_CASE("clip_grad_value_: gradients of many dimensions, and no memory") {
+  const std::vector<Tensor> p = {zeros({2, 2, 2, 2, 2}).requires_grad_(), zeros({2, 2, 2, 2, 2}).requires_grad_()};
+  for (const Tensor& x : p) x.set_grad(full({2, 2, 2, 2, 2}, 5));
+  int failed = 0;
+  for (;; ++failed) try {
+      FailAfter hook(failed);
+      nn::clip_grad_value_(p, 1);
+      break;
+    } catch (const OutOfMemory&) {
+      for (const Tensor& x : p) REQUIRE(x.grad().to_vector<float>() == std::vector<float>(32, 5));
+    }
+  CHECK(failed > 1);
+  for (const Tensor& x : p) CHECK(x.grad().to_vector<float>() == std::vector<float>(32, 1));
+}
+
 TEST_CASE("clip_grad_norm_: leaves a small norm and no gradients alone") {
   auto p = parameters({3, 4}, 0, DType::Float32);
   CHECK(nn::clip_grad_norm_(p, 5.1) == 5);

@@ -37,5 +37,6 @@ TEST_CASE("embedding: options and printing") {
                        IndexError);
   CHECK_THROWS_AS(nn::Embedding(5, 3, {.padding_idx = -6}), IndexError);
   CHECK_THROWS_AS(nn::Embedding(-1, 3), ValueError);
+  CHECK_THROWS_AS(nn::Embedding(-1, 3, {.padding_idx = 0}), ValueError);
   CHECK_THROWS_AS(nn::Embedding(1, -3), ValueError);
 }

@@ -13,6 +13,8 @@
 
 #include <memory>
 
+#include "support/memory.h"
+
 using namespace unroll;
 
 // Module::to gives a tensor other memory: what shared the old one is its kin no more.
@@ -40,6 +42,25 @@ TEST_CASE("module to: a view of what has other memory now is not written with a 
   module.to(DType::Float64);
   CHECK_THROWS_AS(part.mul_(w), GradError);
   CHECK_FALSE(module.b.requires_grad());
+}
+
+TEST_CASE("module to: changes nothing if memory runs out, whatever the rank") {
+  struct Two : nn::Module {
+    Two() { add("a", a), add("b", b); }
+    Tensor a = full({2, 2, 2, 2, 2}, 1.5), b = full({2, 2, 2, 2, 64}, 2.5);
+  } module;
+  int failed = 0;
+  for (;; ++failed) try {
+      FailAfter hook(failed);
+      module.to(DType::Float64);
+      break;
+    } catch (const OutOfMemory&) {
+      for (const Tensor& x : {module.a, module.b}) REQUIRE(x.dtype() == DType::Float32);
+      REQUIRE(all(eq(module.a, 1.5)));
+      REQUIRE(all(eq(module.b, 2.5)));
+    }
+  CHECK(failed > 3);
+  CHECK(module.a.to_vector<double>() == std::vector<double>(32, 1.5));
 }
 
 TEST_CASE("module to: a view becomes a tensor of its own") {

@@ -140,6 +140,13 @@ TEST_CASE("optimizer: a step that cannot be taken by all is taken by none") {
     CHECK(values(c) == std::vector<double>(48, 0.5));
     CHECK(values(d) == std::vector<double>(48, 0.5));
   }
+  SUBCASE("a group that has lost an option") {
+    golden::set_grad(b, 0);
+    opt.add_param_group({{golden::parameter()}});
+    opt.param_groups()[1].options = {{"lr", 0.1}};
+    opt.param_groups()[1].params[0].set_grad(ones_like(a));
+    CHECK_RAISES(ValueError, "no option", opt.step());
+  }
   SUBCASE("an integer with a gradient") {
     Tensor integers = tensor({1, 2});
     opt.add_param_group({{integers}});
