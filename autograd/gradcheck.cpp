@@ -141,6 +141,10 @@ void judge_whole(const Subject& subject, GradcheckReport& report) {
     if (std::ranges::all_of(values(subject.xs[i]), [](double n) { return n == 0; }) && subject.xs[i].numel() > 0)
       report.notes.push_back(
           fmt::format("{}: all its elements are 0, which hides what multiplies by it", subject.name(i)));
+  for (std::size_t j = 0; j < subject.ys.size(); ++j)
+    if (std::ranges::any_of(subject.y0[j], [](double y) { return std::isnan(y); }))
+      report.notes.push_back(
+          fmt::format("output {} has a NaN: there is no derivative to compare with", subject.y_index[j]));
   if (skipped * 20 > elements)
     report.findings.push_back(
         {Fault::Skipped, fmt::format("{} of {} elements could not be measured: the function has a kink, a jump or too "
@@ -153,15 +157,6 @@ void judge_whole(const Subject& subject, GradcheckReport& report) {
 
 bool same_bits(const Values& a, const Values& b) {
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
-}
-
-void check_deterministic(const Subject& subject) {
-  Tensors again = subject.run();
-  for (std::size_t j = 0; j < again.size(); ++j)
-    require(same_bits(values(again[j]), subject.y0[j]), Fault::Nondeterministic,
-            "output {} of two runs with the same inputs differs, so there is nothing to compare with; if the function "
-            "draws random numbers (dropout), seed it inside or set fix_random",
-            subject.y_index[j]);
 }
 
 void check_unchanged(const Subject& subject, const std::vector<Values>& elements,
@@ -212,7 +207,7 @@ std::vector<Values> moved_by_rounding(const Subject& subject, const std::vector<
     for (std::size_t i = 0; i < subject.xs.size(); ++i) {
       Values by = values(subject.xs[i]);
       for (double& n : by) n *= numbers.random32() % 2 == 0 ? 0x1p-24 : -0x1p-24;
-      moved.emplace_back(subject.xs[i], subject.offsets[i], by);
+      moved.emplace_front(subject.xs[i], subject.offsets[i], by);  // the last goes first: inputs may share memory
     }
     const Tensors outputs = subject.run();
     for (std::size_t j = 0; j < outputs.size(); ++j) {
@@ -276,7 +271,8 @@ GradcheckReport sharp_gradcheck(const CheckedFunction& f, const Tensors& inputs,
       } catch (const DTypeError& error) {
         fail<ValueError>(
             "gradcheck: differences of float32 values are too coarse to check anything, and the function "
-            "does not take its inputs in float64: {}",
+            "does not take its inputs in float64 (what it reads besides, such as a parameter that was never add()ed, "
+            "stays float32): {}",
             error.what());
       }
       Subject subject(f, inputs, options, labels, every_output);
@@ -305,6 +301,15 @@ GradcheckReport torch_report(const CheckedFunction& f, const Tensors& inputs, co
 }
 
 }  // namespace
+
+void check_deterministic(const Subject& subject) {
+  Tensors again = subject.run();
+  for (std::size_t j = 0; j < again.size(); ++j)
+    require(same_bits(values(again[j]), subject.y0[j]), Fault::Nondeterministic,
+            "output {} of two runs with the same inputs differs, so there is nothing to compare with; if the function "
+            "draws random numbers (dropout), seed it inside or set fix_random",
+            subject.y_index[j]);
+}
 
 GradcheckReport gradcheck_report(const CheckedFunction& f, const Tensors& inputs, const GradcheckOptions& options,
                                  const GradcheckLabels& labels) {

@@ -16,7 +16,7 @@ const char* to_string(GradcheckFault fault) {
     case GradcheckFault::NotReentrant:
       return "backward twice";
     case GradcheckFault::Cotangent:
-      return "cotangent ignored";
+      return "cotangent ignored or not linear";
     case GradcheckFault::Layout:
       return "layout of the cotangent";
     case GradcheckFault::Undefined:

@@ -100,10 +100,5 @@ struct GradcheckLabels {
   double dropout = 0;
 };
 
-namespace detail {
-/// What the pattern of wrong rows usually comes from.
-std::vector<std::string> gradcheck_hints(const std::vector<GradcheckRow>& rows, const GradcheckLabels& labels);
-}  // namespace detail
-
 }  // namespace unroll
 #pragma GCC visibility pop

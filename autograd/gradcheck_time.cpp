@@ -20,6 +20,8 @@ const char* to_string(TimeVerdict verdict) {
       return "truncated: right over some steps, zero beyond";
     case TimeVerdict::Start:
       return "start: right at all steps, wrong for the initial state";
+    case TimeVerdict::Unmeasured:
+      return "not measured";
   }
   return "?";
 }
@@ -38,15 +40,19 @@ struct Cell {
   double error = 0;
   bool wrong = false;
   bool cut = true;  // all analytic derivatives are 0, and some numeric one is not
-  bool seen = false;
+  bool depends = false;
+  std::int64_t elements = 0, skipped = 0;  // of those that the output depends on, or may
   void add(const Comparison& found, std::size_t j, std::size_t e, double scale) {
     const double a = found.analytic[j][e], n = found.numeric[j][e];
-    if (found.outcome[j][e] == Outcome::Skipped) return;
+    const bool is_skipped = found.outcome[j][e] == Outcome::Skipped;
+    depends |= n != 0 && !is_skipped;
+    elements += is_skipped || a != 0 || n != 0;
+    skipped += is_skipped;
+    if (is_skipped) return;
     const double difference = a == n ? 0 : std::abs(a - n) / std::max(scale, 1e-300);
     if (!(difference <= error)) error = difference;
     wrong |= found.outcome[j][e] == Outcome::Wrong;
     cut &= a == 0;
-    seen = true;
   }
 };
 
@@ -54,6 +60,16 @@ struct Cell {
 struct Triangle {
   std::vector<std::vector<Cell>> x;  // [t][s]
   std::vector<Cell> start;           // [t]
+
+  /// Whether outputs depend on what this direction has yet to read, as those of a layer do that stands on one which
+  /// runs both ways. The gradient of a step's own x then holds what others carried, except, of two layers, at the
+  /// first.
+  bool is_mixed(bool reverse) const {
+    for (std::size_t t = 0; t < x.size(); ++t)
+      for (std::size_t s = 0; s < x.size(); ++s)
+        if ((reverse ? s < t : s > t) && x[t][s].depends) return true;
+    return false;
+  }
 
   Direction judged(bool reverse) const {
     const auto steps = static_cast<std::int64_t>(x.size());
@@ -76,18 +92,24 @@ struct Triangle {
       const auto t = static_cast<std::size_t>(place(k));
       return back > k ? start[t] : x[t][static_cast<std::size_t>(place(k - back))];
     };
+    const bool mixed = is_mixed(reverse);
     bool local = false, carry = false, at_start = false, cut = true;
+    std::int64_t elements = 0, skipped = 0, nearest = 0;
     for (std::int64_t k = 0; k < steps; ++k)
       for (std::int64_t back = -(steps - 1 - k); back <= k + 1; ++back) {
         const bool is_start = back > k;
         if (is_start && start.empty()) continue;
         const Cell& cell = at(k, back);
+        elements += cell.elements;
+        skipped += cell.skipped;
         if (!cell.wrong) continue;
-        if (d.first_t < 0) {
+        if (d.first_t < 0 || (d.first_t == place(k) && std::abs(back) < nearest)) {
           d.first_t = place(k);
           d.first_s = is_start ? (reverse ? steps : -1) : place(k - back);
+          nearest = std::abs(back);
         }
-        (is_start ? at_start : back <= 0 ? local : carry) = true;
+        const bool is_own = mixed ? k == 0 && back == 0 : back <= 0;
+        (is_start ? at_start : is_own ? local : carry) = true;
         if (!is_start && cell.cut && (d.reach < 0 || back < d.reach)) d.reach = back;
         cut &= cell.cut;
       }
@@ -97,8 +119,16 @@ struct Triangle {
       d.verdict = cut ? TimeVerdict::Truncated : TimeVerdict::Carry;
     else if (at_start)
       d.verdict = TimeVerdict::Start;
+    else if (!is_seen() || skipped * 20 > elements)  // as gradcheck has it
+      d.verdict = TimeVerdict::Unmeasured;
     if (d.verdict != TimeVerdict::Truncated) d.reach = -1;
     return d;
+  }
+
+  bool is_seen() const {
+    return std::ranges::any_of(x, [](const auto& row) {
+      return std::ranges::any_of(row, [](const Cell& cell) { return cell.elements > 0; });
+    });
   }
 
   // Whether every wrong start cell is one that no gradient reaches.
@@ -133,9 +163,20 @@ void add_hints(GradcheckTimeProfile& profile, const std::vector<Triangle>& trian
                                      ? "the gradient of the initial state is zero: the carry is not handed on to it"
                                      : "what the first step hands to the initial state is wrong"));
         break;
+      case TimeVerdict::Unmeasured:
+        profile.hints.push_back(where + (triangles[d].is_seen()
+                                             ? "too many derivatives could not be measured: the function has kinks, "
+                                               "jumps or too much noise there"
+                                             : "nothing was tested, all numeric derivatives are 0"));
+        break;
     }
+    if ((direction.verdict == TimeVerdict::Local || direction.verdict == TimeVerdict::Carry) &&
+        triangles[d].is_mixed(d == 1))
+      profile.hints.push_back(where +
+                              "a layer above one that runs both ways mixes the steps: one layer alone says more");
   }
-  if (profile.directions.size() == 2 && profile.directions[0].verdict == TimeVerdict::Right && !profile.ok())
+  if (profile.directions.size() == 2 && profile.directions[0].verdict == TimeVerdict::Right && !profile.ok() &&
+      profile.directions[1].verdict != TimeVerdict::Unmeasured)
     profile.hints.push_back("only the reverse half is wrong: its time index, or the order of its cotangents");
 }
 
@@ -172,9 +213,15 @@ GradcheckTimeProfile gradcheck_time(const CheckedFunction& f, const Tensors& inp
   };
   const GradcheckLabels labels;
   Subject subject(by_step, inputs, options.check, labels, true);
-  std::vector<Comparison> found = compare_all(subject);
-
   GradcheckTimeProfile profile;
+  std::vector<Comparison> found;
+  try {
+    check_deterministic(subject);
+    found = compare_all(subject);
+  } catch (const FaultError& fault) {
+    profile.hints.emplace_back(fault.what());
+  }
+
   std::vector<Triangle> triangles;
   const auto length = static_cast<std::size_t>(steps);
   const std::size_t time_dim =
@@ -197,7 +244,7 @@ GradcheckTimeProfile gradcheck_time(const CheckedFunction& f, const Tensors& inp
     profile.directions.push_back(triangle.judged(d == 1));
     triangles.push_back(std::move(triangle));
   }
-  add_hints(profile, triangles);
+  if (!found.empty()) add_hints(profile, triangles);
   return profile;
 }
 
@@ -212,7 +259,7 @@ std::string to_string(const GradcheckTimeProfile& profile) {
                         : i == 0                       ? "forward: "
                                                        : "reverse: ",
                         to_string(d.verdict));
-    if (d.verdict == TimeVerdict::Right) continue;
+    if (d.verdict == TimeVerdict::Right || d.verdict == TimeVerdict::Unmeasured) continue;
     text += fmt::format("  first for the cotangent at step {}, in ", d.first_t);
     const auto steps = static_cast<std::int64_t>(d.error.size());
     text += d.first_s < 0 || d.first_s == steps ? "the initial state\n" : fmt::format("dx at step {}\n", d.first_s);

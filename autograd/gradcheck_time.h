@@ -16,7 +16,8 @@ enum class TimeVerdict : std::uint8_t {
   Local,      // already at the step itself: dx_t for a cotangent at step t
   Carry,      // right at the step itself, wrong at steps before it
   Truncated,  // right back to some steps, exactly zero from there on
-  Start       // right for all x, wrong for the initial state only
+  Start,      // right for all x, wrong for the initial state only
+  Unmeasured  // nothing wrong was found, but f is not the same twice, not smooth or constant where it was looked at
 };
 const char* to_string(TimeVerdict verdict);
 

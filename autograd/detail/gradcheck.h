@@ -15,6 +15,8 @@ using Values = std::vector<double>;
 
 /// All elements in row-major order, as double.
 Values values(const Tensor& x);
+/// y's shape and dtype, 1 at its k-th element in row-major order and else 0.
+Tensor one_hot_like(const Tensor& y, std::int64_t k);
 /// NaN is close to nothing; what is equal, infinities too, is close. An infinity is far from every number, also where
 /// it made the tolerance infinite.
 inline bool close(double a, double b, double tolerance) {
@@ -137,11 +139,17 @@ GradcheckPair locate(const Subject& subject, std::size_t x, std::int64_t element
 /// Analytic derivatives of v·y: [input][output].
 std::vector<std::vector<Values>> analytic_values(const Subject& subject);
 
+/// Raises FaultError unless the function gives the same values twice.
+void check_deterministic(const Subject& subject);
+
 /// What holds of every gradient, whatever its value.
 void check_laws(const Subject& subject, GradcheckReport& report);
 
 /// torch.autograd.gradcheck; raises FaultError.
 void torch_gradcheck(const CheckedFunction& f, const Tensors& inputs, const GradcheckOptions& options);
+
+/// What the pattern of wrong rows usually comes from.
+std::vector<std::string> gradcheck_hints(const std::vector<GradcheckRow>& rows, const GradcheckLabels& labels);
 
 /// The comparisons alone, [input], for what looks at them in another way.
 std::vector<Comparison> compare_all(const Subject& subject);

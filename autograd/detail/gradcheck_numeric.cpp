@@ -1,6 +1,4 @@
 #include <unroll/autograd/detail/gradcheck.h>
-#include <unroll/core/kernels/copy.h>
-#include <unroll/core/view.h>
 
 #include <algorithm>
 
@@ -284,9 +282,7 @@ GradcheckPair locate(const Subject& subject, std::size_t x, std::int64_t element
   worst.output = subject.y_index[y];
   double worst_error = -1;
   for (std::int64_t k = 0; k < output.numel(); ++k) {
-    Tensor one_hot = zeros_like(output);
-    kernels::fill(views::as_strided(one_hot, {}, {}, k), 1);
-    double analytic = values(subject.gradients({output}, {one_hot})[x])[e],
+    double analytic = values(subject.gradients({output}, {one_hot_like(output, k)})[x])[e],
            numeric = slope[static_cast<std::size_t>(k)];
     double error = std::isnan(analytic - numeric) ? HUGE_VAL : std::abs(analytic - numeric);
     if (error <= worst_error) continue;

@@ -1,11 +1,18 @@
 #include <unroll/autograd/detail/gradcheck.h>
 #include <unroll/core/kernels/copy.h>
+#include <unroll/core/view.h>
 
 #include <algorithm>
 
 namespace unroll::detail {
 
 Values values(const Tensor& x) { return kernels::cast(x, DType::Float64).to_vector<double>(); }
+
+Tensor one_hot_like(const Tensor& y, std::int64_t k) {
+  Tensor result = zeros_like(y);
+  kernels::fill(views::as_strided(result, {}, {}, k), 1);
+  return result;
+}
 
 double largest(const Values& numbers) {
   double result = 0;
@@ -126,6 +133,7 @@ Subject::Subject(const CheckedFunction& function, const Tensors& all_inputs, con
 
   Tensors outputs = f(inputs);
   output_count = outputs.size();
+  check<ValueError>(std::ranges::any_of(outputs, &Tensor::defined), "gradcheck: the function returned no tensor");
   any_gradient = std::ranges::any_of(outputs, [](const Tensor& y) { return y.requires_grad(); });
   Generator numbers;
   for (std::size_t j = 0; j < outputs.size(); ++j) {

@@ -2,7 +2,6 @@
 #include <unroll/autograd/grad_mode.h>
 #include <unroll/core/kernels/copy.h>
 #include <unroll/core/random.h>
-#include <unroll/core/view.h>
 
 #include <algorithm>
 #include <cstring>
@@ -48,9 +47,7 @@ std::vector<Values> analytic_jacobians(const Subject& s, std::size_t j) {
   std::vector<Values> jacobians;
   for (const Tensor& x : s.xs) jacobians.emplace_back(static_cast<std::size_t>(x.numel() * y.numel()));
   for (std::int64_t k = 0; k < y.numel(); ++k) {
-    Tensor one_hot = zeros_like(y);
-    kernels::fill(views::as_strided(one_hot, {}, {}, k), 1);
-    Tensors dx = s.gradients({y}, {one_hot});
+    Tensors dx = s.gradients({y}, {one_hot_like(y, k)});
     for (std::size_t i = 0; i < dx.size(); ++i) {
       Values column = values(dx[i]);
       for (std::size_t e = 0; e < column.size(); ++e)

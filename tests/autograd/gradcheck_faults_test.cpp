@@ -20,9 +20,9 @@ namespace {
 using Tensors = std::vector<Tensor>;
 using Fault = GradcheckFault;
 
-Tensor input(Shape shape) {
+Tensor input(const Shape& shape) {
   Generator generator(7);
-  return (rand(std::move(shape), DType::Float64, generator) + 0.5).requires_grad_();
+  return (rand(shape, DType::Float64, generator) + 0.5).requires_grad_();
 }
 
 template <class F>

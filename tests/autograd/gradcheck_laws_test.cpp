@@ -4,8 +4,10 @@
 #include <unroll/autograd/function.h>
 #include <unroll/autograd/grad_mode.h>
 #include <unroll/autograd/gradcheck.h>
+#include <unroll/autograd/ops/activation.h>
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/compare.h>
+#include <unroll/autograd/ops/shape.h>
 #include <unroll/autograd/record.h>
 
 #include <cmath>
@@ -125,4 +127,72 @@ TEST_CASE("gradcheck laws: all results at once") {
 TEST_CASE("gradcheck laws: an output that minds which inputs require a gradient") {
   auto f = [](const Tensors& in) { return in[0] * in[1] + (in[0].requires_grad() ? 0 : 1); };
   CHECK(finds(GradcheckFault::Subset, f, {input(), input()}));
+}
+
+TEST_CASE("gradcheck laws: two of four inputs, left out together") {
+  auto f = [](const Tensors& in) {
+    const bool wrong =
+        in[0].requires_grad() && in[1].requires_grad() && !in[2].requires_grad() && !in[3].requires_grad();
+    const Tensor first =
+        record("planted", {in[0]}, in[0].detach() * 1, [=](const Tensor& g) { return g * (wrong ? 2 : 1); });
+    return first + in[1] + in[2] + in[3];
+  };
+  CHECK(finds(GradcheckFault::Subset, f, {input(), input(), input(), input()}));
+}
+
+TEST_CASE("gradcheck laws: what is left of a cotangent of zeros, however little") {
+  auto f = [](const Tensors& in) {
+    return record("planted", {in[0]}, in[0].detach() * 1, [](const Tensor& g) { return g + 1e-13; });
+  };
+  CHECK(finds(GradcheckFault::Cotangent, f));
+}
+
+TEST_CASE("gradcheck laws: a gradient that minds the sign of its cotangent") {
+  auto f = [](const Tensors& in) {
+    return record("planted", {in[0]}, in[0].detach() * 1, [](const Tensor& g) { return abs(g); });
+  };
+  CHECK(finds(GradcheckFault::Value, f, {ones(20, DType::Float64).requires_grad_()}));
+}
+
+TEST_CASE("gradcheck laws: tensors that are left behind where the gradient is recorded, if that is asked for") {
+  Tensors left;
+  auto f = [&](const Tensors& in) {
+    return record("planted", {in[0]}, in[0].detach() * 2, [&left](const Tensor& g) {
+      if (GradMode::enabled()) left.push_back(zeros(1));
+      return g * 2;
+    });
+  };
+  CHECK(finds(GradcheckFault::Leak, f));
+  CHECK(gradcheck(f, {input()}, {.check_create_graph = false}));
+}
+
+namespace {
+// x and 2 x; wrong where the second has a gradient of zeros.
+struct WrongBesideZeros : Function<WrongBesideZeros> {
+  static Tensors forward(FunctionContext& context, const Tensor& x) {
+    context.set_materialize_grads(false);
+    return {x * 1, x * 2};
+  }
+  static Tensors backward(FunctionContext&, Gradients g) {
+    if (!g[1].defined()) return {g[0]};
+    if (!g[0].defined()) return {g[1] * 2};
+    return {(g[0] + g[1] * 2) * (second_is_zeros(g) && any(ne(g[0], 0)) ? 3 : 1)};
+  }
+};
+}  // namespace
+
+TEST_CASE("gradcheck laws: torch's procedure leaves out one of two outputs, unless told not to") {
+  auto f = [](const Tensors& in) { return WrongBesideZeros::apply(in[0]); };
+  GradcheckOptions options = GradcheckOptions::torch();
+  CHECK(finds(GradcheckFault::Undefined, f, {input()}, options));
+  options.check_undefined_grad = false;
+  CHECK(gradcheck(f, {input()}, options));
+}
+
+TEST_CASE("gradcheck laws: the last element of an input that is written, in torch's procedure too") {
+  auto f = [](const Tensors& in) {
+    in[0].raw<double>()[15] += 1e-9;
+    return narrow(in[0], 0, 0, 15) * 2;
+  };
+  CHECK(finds(GradcheckFault::Written, f, {ones(16, DType::Float64).requires_grad_()}, GradcheckOptions::torch()));
 }

@@ -74,3 +74,56 @@ TEST_CASE("nn gradcheck: hints reckon with the dropout of a layer that is in tra
   CHECK(labels.steps == 5);
   CHECK(labels.batch == 4);
 }
+
+namespace {
+GradcheckRow row(const char* name, std::int64_t wrong, const char* block = "", double ratio = 1.3,
+                 double cosine = 0.5) {
+  GradcheckRow result;
+  result.name = name, result.block = block, result.elements = 4, result.wrong = wrong;
+  result.ratio = ratio, result.cosine = cosine;
+  return result;
+}
+// Whether a hint of these rows says that.
+bool says(const std::vector<GradcheckRow>& rows, const char* what, const GradcheckLabels& labels = {}) {
+  for (const std::string& hint : unroll::detail::gradcheck_hints(rows, labels))
+    if (hint.find(what) != std::string::npos) return true;
+  return false;
+}
+}  // namespace
+
+TEST_CASE("nn gradcheck: a hint is for what fits it, and for nothing that only comes near") {
+  GradcheckRow start = row("state[1]", 4);
+  start.zero = true;
+  CHECK(says({start}, "never handed to the start"));
+  CHECK(says({row("x", 4, "", 2, 1)}, "added twice"));
+  CHECK_FALSE(says({row("x", 4, "", 2.001, 1)}, "added twice"));
+  CHECK_FALSE(says({row("x", 4, "", 1, 1)}, "1/N", {.batch = 1}));
+  // Of a GRU's bias_hh the n block alone is its reset gate's doing.
+  const char* only_n = "only the n block";
+  auto gru = [](std::int64_t r, std::int64_t n) {
+    return std::vector{row("weight_hh", 0), row("bias_ih", 0), row("bias_hh", 1), row("bias_hh", r, "r"),
+                       row("bias_hh", n, "n")};
+  };
+  CHECK(says(gru(0, 1), only_n));
+  CHECK_FALSE(says(gru(1, 0), only_n));
+  CHECK_FALSE(says(gru(1, 1), only_n));
+  // The reverse direction is to blame where forward ones are there, and right.
+  const char* reverse = "the reverse direction";
+  const GradcheckRow wrong = row("weight_hh_l0_reverse", 1), right = row("weight_hh_l0", 0),
+                     also = row("weight_hh_l1", 1);
+  CHECK(says({right, wrong}, reverse));
+  CHECK_FALSE(says({wrong}, reverse));
+  CHECK_FALSE(says({right, wrong, also}, reverse));
+}
+
+TEST_CASE("nn gradcheck: the table of a report, in columns that are as wide as what they hold") {
+  GradcheckReport report;
+  report.rows = {row("é", 0, "", 1, 1), row("ab", 0, "", 1, 1)};
+  report.rows[0].shape = {4}, report.rows[1].shape = {2, 2};
+  report.rows[1].untested = true;
+  const std::string head =
+      "      shape   wrong  abs error  rel error  ratio  cosine  worst element: analytic, numeric\n";
+  CHECK(to_string(report) == "gradcheck: passed\n" + head +
+                                 "  é   (4,)       ok          0          0      1       1\n"
+                                 "  ab  (2, 2)     ok          0          0      1       1  nothing tested\n");
+}

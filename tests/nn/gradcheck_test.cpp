@@ -100,9 +100,9 @@ struct FaultyGRUCell : nn::Module {
   }
 };
 
-Tensor numbers(Shape shape, std::int64_t seed = 5, DType dtype = kDouble) {
+Tensor numbers(const Shape& shape, std::int64_t seed = 5, DType dtype = kDouble) {
   Generator generator(seed);
-  return randn(std::move(shape), dtype, generator);
+  return randn(shape, dtype, generator);
 }
 
 GradcheckReport report_of(Bug bug) {
@@ -263,6 +263,15 @@ TEST_CASE("nn gradcheck: a wrong layer, in time and direction") {
   CHECK(profile.directions[0].first_t == 0);
   CHECK(profile.directions[0].first_s == 0);
   CHECK(profile.directions[1].verdict == TimeVerdict::Right);
+}
+
+TEST_CASE("nn gradcheck: what a layer hands on wrongly is no step's own fault, in a stack that runs both ways too") {
+  manual_seed(6);
+  nn::Recurrent<FaultyGRUCell> rnn(kInput, kHidden, {.num_layers = 2, .bidirectional = true});
+  rnn.cell(1, 0).bug = Bug::CutCarry;
+  GradcheckTimeProfile profile = gradcheck_time(rnn, numbers({kSteps, kBatch, kInput}));
+  CHECK(profile.directions[0].verdict == TimeVerdict::Carry);
+  CHECK(contains(to_string(profile), "one layer alone says more"));
 }
 
 TEST_CASE("nn gradcheck: a float64 module's weights keep their panels afterwards") {

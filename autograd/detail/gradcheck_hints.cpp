@@ -1,5 +1,5 @@
 #include <fmt/format.h>
-#include <unroll/autograd/gradcheck_report.h>
+#include <unroll/autograd/detail/gradcheck.h>
 
 #include <algorithm>
 #include <cmath>
