@@ -186,6 +186,15 @@ TEST_CASE("vjp, jvp: products of the very Jacobian") {
   CHECK(allclose(d[1], sum(J[1][0] * da), 1e-13));
   for (T x : {y[0], g[0], y2[0], d[0]}) CHECK_FALSE(x.requires_grad());
 
+  // Cotangents and tangents stay with their outputs and inputs where others are constants.
+  auto some = [](const Tensors& in) { return Tensors{values({7, 8}), in[1] * 3}; };
+  CHECK(near(vjp(some, {values({1, 1}), values({1, 1})}, {values({5, 5}), values({1, 2})}).product[1], {3, 6}));
+  const Tensors along = jvp(some, {values({1, 1}), values({1, 1})}, {values({5, 5}), values({1, 2})}).product;
+  CHECK(near(along[0], {0, 0}));
+  CHECK(near(along[1], {3, 6}));
+  CHECK_RAISES(ShapeError, "v has shape (3, 2), expected (2, 3)",
+               vjp([](T x) { return x * 2; }, zeros({2, 3}, DType::Float64), zeros({3, 2}, DType::Float64)));
+
   CHECK(near(vjp([](T x) { return sum(x * x); }, values({1, 2})).product, {2, 4}));
   CHECK(near(jvp([](T x) { return x * values({1, 2}); }, values({3})).product, {1, 2}));
   CHECK(near(jvp([](T x) { return x; }, values({3, 4}), values({5, 6})).product, {5, 6}));

@@ -22,9 +22,9 @@ Ints ints(const Tensor& x) { return x.to_vector<std::int64_t>(); }
 
 Tensor count(const Shape& shape) { return view(arange(numel(shape)), shape); }
 
-Tensor random(Shape shape) {
+Tensor random(const Shape& shape) {
   static Generator generator(2);
-  return randn(std::move(shape), DType::Float64, generator);
+  return randn(shape, DType::Float64, generator);
 }
 
 template <class F>
@@ -175,6 +175,7 @@ TEST_CASE("shape: cat and stack") {
       cat({x, y, count({3, 1})}, 1),
       "cat: tensor 2 has shape (3, 1), which differs from the first one's (2, 2) not only in dimension 1", ShapeError);
   CHECK_THROWS_AS(cat({x, arange(2)}), ShapeError);
+  CHECK_THROWS_AS(cat({x, count({1, 2})}, 1), ShapeError);  // which would broadcast
   CHECK_THROWS_AS(cat({x, zeros({2, 2})}), DTypeError);
   CHECK_THROWS_AS(cat(Tensors{}), ValueError);
   CHECK_THROWS_AS(cat({scalar(1), scalar(2)}), ShapeError);

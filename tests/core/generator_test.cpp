@@ -129,10 +129,26 @@ TEST_CASE("Generator: what is no state is refused and changes nothing") {
   CHECK_THROWS_AS(g.set_state(std::vector<std::byte>(5056)), ValueError);
   for (std::int32_t left : {0, 1, 625, -1, std::numeric_limits<std::int32_t>::min()}) refused(8, left);
   refused(8, std::array<std::uint64_t, 2>{std::uint64_t{1} << 32 | 626,
-                                          ~std::uint64_t{0}});  // left 626, next −1: 625 together
-  refused(12, std::int32_t{0});                                 // not seeded
+                                          ~std::uint64_t{0}});                // left 626, next −1: 625 together
+  refused(8, std::array<std::uint64_t, 2>{std::uint64_t{1} << 32 | 625, 0});  // left 625, next 0: 625 together as well
+  refused(12, std::int32_t{0});                                               // not seeded
   for (std::uint64_t next : {std::uint64_t{0}, std::uint64_t{625}, ~std::uint64_t{0}}) refused(16, next);
   refused(24 + 8 * 100, std::uint64_t{1} << 32);  // a word of 33 bits
   refused(24 + 8 * 624 + 24, std::int32_t{2});    // the flag of the cached normal
   refused(5052, std::uint8_t{1});                 // a float normal, which PyTorch's generator never keeps
+}
+
+TEST_CASE("Generator: of a cached normal number the flag counts, not the number") {
+  Generator g(4), fresh(4);
+  std::vector<std::byte> state = g.get_state();
+  const double used = 0.5;  // as PyTorch leaves it behind
+  std::memcpy(state.data() + 24 + 8 * 624 + 8, &used, sizeof used);
+  g.set_state(state);
+  CHECK(g.random_normal() == fresh.random_normal());
+  const double zero = 0;
+  const std::int32_t valid = 1;
+  std::memcpy(state.data() + 24 + 8 * 624 + 8, &zero, sizeof zero);
+  std::memcpy(state.data() + 24 + 8 * 624 + 24, &valid, sizeof valid);
+  g.set_state(state);
+  CHECK(g.random_normal() == 0);
 }

@@ -3,6 +3,9 @@
 
 #include <doctest/doctest.h>
 #include <unroll/autograd/engine.h>
+#include <unroll/autograd/ops/compare.h>
+#include <unroll/autograd/ops/shape.h>
+#include <unroll/core/kernels/random.h>
 #include <unroll/core/random.h>
 #include <unroll/core/view.h>
 
@@ -172,6 +175,7 @@ TEST_CASE("random: arguments outside their domain") {
   for (double bad : {kNan, kInf, 1e39}) CHECK_THROWS_AS(uniform_(x, 0, bad), ValueError);
   CHECK_THROWS_AS(uniform_(x, kNan, 1), ValueError);
   CHECK_THROWS_AS(uniform_(x, -3e38, 3e38), ValueError);  // each finite, the width is not
+  CHECK_THROWS_AS(uniform_(x, -1e39, -1e39), ValueError);
   CHECK_THROWS_AS(uniform_(y, -1e308, 1e308), ValueError);
   CHECK_NOTHROW(uniform_(y, 0, 1e39));
   CHECK(uniform_(x, 2, 2).to_vector<float>() == std::vector<float>{2, 2, 2});
@@ -221,4 +225,53 @@ TEST_CASE("random: overwriting in place, as autograd sees it") {
   CHECK_FALSE(x.is_leaf());
   x.backward({.gradient = ones({3})});
   CHECK(w.grad().to_vector<float>() == std::vector<float>{0, 0, 0});  // nothing of w is left in x
+}
+
+TEST_CASE("random: what draws from a generator that is given leaves the default one alone") {
+  const auto before = default_generator().get_state();
+  auto drawn = [](auto draw) {
+    Generator a(5), b(5), c(6);
+    const auto first = draw(a), again = draw(b), other = draw(c);
+    CHECK(equal(first, again));
+    CHECK_FALSE(equal(first, other));
+    CHECK(a.get_state() != Generator(5).get_state());
+  };
+  const Tensor like = transpose(zeros({4, 5}), 0, 1);
+  drawn([&](Generator& g) { return rand({20}, DType::Float32, g); });
+  drawn([&](Generator& g) { return randn({20}, DType::Float32, g); });
+  drawn([&](Generator& g) { return rand_like(like, g); });
+  drawn([&](Generator& g) { return randn_like(like, g); });
+  drawn([&](Generator& g) { return randint(0, 1000, {20}, g); });
+  drawn([&](Generator& g) { return randperm(20, g); });
+  drawn([&](Generator& g) { return bernoulli(full({40}, 0.5), g); });
+  drawn([&](Generator& g) { return uniform_(zeros({20}), 0, 1, g); });
+  drawn([&](Generator& g) { return normal_(zeros({20}), 0, 1, g); });
+  drawn([&](Generator& g) { return bernoulli_(zeros({40}), 0.5, g); });
+  CHECK(default_generator().get_state() == before);
+}
+
+TEST_CASE("random: bernoulli takes each element's own probability, wherever it lies") {
+  const Tensor p = tensor({{0.0, 1.0}, {1.0, 1.0}, {0.0, 0.0}});
+  CHECK(bits(bernoulli(views::transpose(p, 0, 1))) == "010110");
+}
+
+TEST_CASE("random: a few normal numbers are shifted and scaled by one rounding") {
+  Generator g(3), same(3);
+  const Tensor x = normal_(zeros({15}, DType::Float64), 0.1, 0.3, g);
+  for (double n : x.to_vector<double>()) CHECK(n == std::fma(same.random_normal(), 0.3, 0.1));
+}
+
+TEST_CASE("random: dimensions that an expanded one lies between are still in the order of memory") {
+  const Tensor x = views::expand(views::unsqueeze(views::transpose(zeros({2, 3}), 0, 1), 1), {3, 4, 2});
+  REQUIRE(x.strides() == Strides{1, 0, 3});
+  CHECK(rand_like(x).strides() == Strides{1, 3, 12});
+}
+
+TEST_CASE("random: MKL's generator takes no seed that would stop it") {
+  // 0 and multiples of the modulus 2^31 - 1 stand for 1, which is followed by 1132489760.
+  for (std::uint32_t seed : {0u, 1u, 0x7fffffffu, 0xfffffffeu}) {
+    kernels::Mcg31 stream(seed);
+    CHECK(stream.unit() == 1 / 2147483647.0);
+    CHECK(stream.unit() == 1132489760 / 2147483647.0);
+  }
 }

@@ -66,6 +66,7 @@ TEST_CASE("select") {
   Tensor x = counted({2, 3});
   check_view(views::select(x, 0, 1), x, {3}, {3, 4, 5});
   check_view(views::select(x, 1, -1), x, {2}, {2, 5});
+  check_view(views::select(x, 1, -3), x, {2}, {0, 3});
   check_view(views::select(views::select(x, 1, 1), 0, 1), x, {}, {4});
   CHECK_THROWS_WITH_AS(views::select(x, 1, 3), "select: index 3 is out of range for dimension 1 of shape (2, 3)",
                        IndexError);
@@ -133,6 +134,7 @@ TEST_CASE("view of what is not contiguous: where whole dimensions are cut or joi
   Tensor t = views::transpose(counted({2, 3, 4}), 0, 2);  // (4, 3, 2), strides (1, 4, 12)
   CHECK(views::viewable(t, {4, 3, 1, 2}));
   CHECK(views::viewable(t, {2, 2, 3, 2}));
+  check_view(views::view(t, {1, 1, 4, 3, 2}), t, {1, 1, 4, 3, 2}, t.to_vector<std::int64_t>());
   CHECK_FALSE(views::viewable(t, {12, 2}));
   CHECK_FALSE(views::viewable(t, {4, 6}));
   Tensor joined = views::permute(counted({2, 3, 4}), {2, 0, 1});  // (4, 2, 3), the last two still in order
@@ -160,6 +162,7 @@ TEST_CASE("expand") {
   CHECK_THROWS_WITH_AS(views::expand(x, {3}), doctest::Contains("fewer dimensions"), ShapeError);
   CHECK_THROWS_AS(views::expand(x, {-1, 3, 1}), ShapeError);
   CHECK_THROWS_AS(views::expand(x, {0, 1}), ShapeError);
+  CHECK_THROWS_WITH_AS(views::expand(x, {3, -2}), "expand: shape (3, 1) does not expand to (3, -2)", ShapeError);
   CHECK_THROWS_AS(views::expand(x, {kMost, 3, 1}), ShapeError);  // its elements cannot be counted
 }
 
@@ -171,6 +174,7 @@ TEST_CASE("squeeze and unsqueeze") {
   check_view(views::squeeze(x, 1), x, {1, 3, 1}, {0, 1, 2});
   CHECK(views::squeeze(scalar(1), 0).shape() == Shape{});
   CHECK(views::squeeze(zeros({1, 0, 1})).shape() == Shape{0});
+  CHECK(views::squeeze(zeros({1, 0, 1}), 1).shape() == Shape{1, 0, 1});
   CHECK_THROWS_AS(views::squeeze(x, 3), IndexError);
 
   Tensor y = counted({2, 2});

@@ -161,6 +161,14 @@ TEST_CASE("truncated_bptt: no gradient crosses a cut; another dimension; errors"
   CHECK_FALSE(h0.grad().defined());
   CHECK(equal(narrow(x.grad(), 1, 0, 3), zeros({2, 3, 2}, kDouble)));
   CHECK(all(ne(narrow(x.grad(), 1, 3, 3), 0)));
+  std::vector<Shape> parts;
+  auto note = [&](const Tensor& part, std::int64_t, const Tensor& s) {
+    parts.push_back(part.shape());
+    return s;
+  };
+  nn::truncated_bptt(x, h0, 4, note, -2);
+  CHECK(parts == std::vector<Shape>{{2, 4, 2}, {2, 2, 2}});
+  CHECK_RAISES(IndexError, "-4", nn::truncated_bptt(x, h0, 2, note, -4));
   auto nothing = [](const Tensor&, std::int64_t, const Tensor& s) { return s; };
   CHECK_RAISES(ValueError, "truncated_bptt: steps must be > 0, got 0", nn::truncated_bptt(x, h0, 0, nothing));
   CHECK_RAISES(IndexError, "3", nn::truncated_bptt(x, h0, 2, nothing, 3));

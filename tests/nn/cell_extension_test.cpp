@@ -270,3 +270,17 @@ TEST_CASE("zoneout: what is never kept draws no number") {
   cell(ones({1, 2}));
   CHECK(default_generator().get_state() == before);
 }
+
+TEST_CASE("zoneout: each sequence is zoned by itself; a tenth of the state unless told otherwise") {
+  manual_seed(13);
+  nn::Zoneout<nn::LSTMCell> cell(2, 64, {}, kLSTM);
+  const nn::LSTMState same_rows{full({2, 64}, 2, kDouble), full({2, 64}, 3, kDouble)};
+  const Tensor kept = eq(cell(ones({2, 2}, kDouble), same_rows).c, 3);
+  CHECK_FALSE(equal(select(kept, 0, 0), select(kept, 0, 1)));
+  nn::LSTMCell plain(2, 64, kLSTM);
+  plain.load_state_dict(cell.state_dict());
+  cell.eval();
+  const nn::LSTMState next = plain(ones({2, 2}, kDouble), same_rows), mixed = cell(ones({2, 2}, kDouble), same_rows);
+  CHECK(allclose(mixed.h, 0.1 * same_rows.h + 0.9 * next.h, 0, 1e-15));
+  CHECK(allclose(mixed.c, 0.1 * same_rows.c + 0.9 * next.c, 0, 1e-15));
+}

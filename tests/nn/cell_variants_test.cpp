@@ -83,6 +83,8 @@ TEST_CASE("peephole_lstm_cell: the equations") {
   cell.weight_co = zeros(3, kDouble).requires_grad_();
   CHECK_RAISES(ShapeError, "peephole_lstm_cell: weight_co has been replaced by one of shape (3,), expected (2,)",
                cell(x));
+  cell.weight_hh = zeros(3, kDouble).requires_grad_();
+  CHECK_RAISES(ShapeError, "peephole_lstm_cell: weight_hh has been replaced", cell(x));
 }
 
 TEST_CASE("peephole_lstm_cell: gradients; packed") {
@@ -203,4 +205,21 @@ TEST_CASE("layer_norm_lstm_cell, layer_norm_gru_cell: reset_parameters reaches e
   nn::LayerNormGRUCell gru(2, 3);
   check(lstm);
   check(gru);
+}
+
+TEST_CASE("peephole_lstm_cell, layer_norm cells: without biases") {
+  auto names = [](const nn::Module& cell) {
+    std::string text;
+    for (const auto& [name, tensor] : cell.named_parameters()) text += name + ' ';
+    return text;
+  };
+  CHECK(names(nn::PeepholeLSTMCell(3, 2, {.bias = false})) == "weight_ih weight_hh weight_ci weight_cf weight_co ");
+  nn::LayerNormGRUCell gru(3, 2, {.bias = false});
+  CHECK(names(gru) == "weight_ih weight_hh layer_norm_ih.weight layer_norm_hh.weight ");
+  nn::LayerNormLSTMCell lstm(3, 2, {.bias = false});
+  CHECK(names(lstm) ==
+        "weight_ih weight_hh layer_norm_ih.weight layer_norm_hh.weight layer_norm_c.weight layer_norm_c.bias ");
+  // What is normalised of zeros is zeros: all gates are 1/2, and nothing is let in.
+  CHECK(equal(lstm(zeros({1, 3}), {zeros({1, 2}), ones({1, 2})}).c, full({1, 2}, 0.5)));
+  CHECK(equal(gru(zeros({1, 3}), zeros({1, 2})), zeros({1, 2})));
 }

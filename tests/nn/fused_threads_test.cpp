@@ -195,3 +195,27 @@ TEST_CASE("fused layers: the number of threads changes no bit where each has mor
     CHECK(same_bits(values(s, true), one));
   }
 }
+
+TEST_CASE("fused layers: the states of a group are its own, all copies of them, and can be zeroed") {
+  // Rows so wide that a group's copies take more than lies between two groups.
+  constexpr std::int64_t kRow = 1 << 15, kBatch = 5, kCopies = 3;
+  for (std::int64_t groups : {1, 2, 3}) {
+    const kernels::RecurrentSteps steps{.steps = 2, .batch = kBatch, .groups = groups};
+    kernels::States<float> states;
+    states.make(steps, kRow, kCopies);
+    auto of = [&](std::int64_t n, std::int64_t copy) { return states.of(n, copy) + n * kRow; };
+    for (std::int64_t n = 0; n < kBatch; ++n)
+      for (std::int64_t copy = 0; copy < kCopies; ++copy)
+        std::fill_n(of(n, copy), kRow, static_cast<float>(kCopies * n + copy + 1));
+    auto all_are = [&](auto number) {
+      for (std::int64_t n = 0; n < kBatch; ++n)
+        for (std::int64_t copy = 0; copy < kCopies; ++copy)
+          for (std::int64_t i : {std::int64_t{0}, kRow / 2, kRow - 1})
+            if (of(n, copy)[i] != number(n, copy)) return false;
+      return true;
+    };
+    CHECK(all_are([](std::int64_t n, std::int64_t copy) { return static_cast<float>(kCopies * n + copy + 1); }));
+    states.zero();
+    CHECK(all_are([](std::int64_t, std::int64_t) { return 0.0f; }));
+  }
+}

@@ -116,6 +116,20 @@ TEST_CASE("module hooks: full backward") {
     auto [h2, c2] = cell(x, {h, c});
     CHECK(of(grad({h2 * 5 + c2}, {x})[0]) == Values{16});
   }
+  SUBCASE("where the first input needs no gradient, and one that is taken away") {
+    inputs.clear();
+    handle.remove();
+    cell.register_full_backward_hook([&](const nn::Module&, Tensors& grad_input, const Tensors&) {
+      for (const Tensor& g : grad_input) inputs.push_back(g.defined() ? of(g) : Values{});
+      grad_input[1] = {};
+    });
+    Tensor c2 = leaf({4}), h2 = leaf({3});
+    auto [h3, c3] = cell(tensor({2.0}, DType::Float64), {h2, c2});
+    (h3 * 5 + c3 * 7).backward();
+    CHECK(inputs == std::vector<Values>{{}, {10}, {7}});
+    CHECK_FALSE(h2.grad().defined());
+    CHECK(of(c2.grad()) == Values{7});
+  }
   SUBCASE("twice differentiated") {
     auto [h2, c2] = cell(x, {h, c});
     Tensor d = grad({h2 * h2}, {x}, {.create_graph = true})[0];  // 2 · 2 x h²
@@ -168,6 +182,18 @@ TEST_CASE("module hooks: what they raise, and wrong use") {
             [](const nn::Module&, Tensors& g, const Tensors&) { g[0] = zeros(3, DType::Float64); });
       },
       [&] { CHECK_THROWS_WITH_AS(linear(x).backward(), Contains("shape (3,), expected (2,)"), ShapeError); });
+  with(
+      [&] {
+        return linear.register_full_backward_hook(
+            [](const nn::Module&, Tensors& g, const Tensors&) { g.push_back(zeros(2, DType::Float64)); });
+      },
+      [&] { CHECK_THROWS_WITH_AS(linear(x).backward(), Contains("left 2 gradients of 1 inputs"), ShapeError); });
+  with(
+      [&] {
+        return linear.register_full_backward_hook(
+            [](const nn::Module&, Tensors&, const Tensors& dy) { dy[0].mul_(2.0); });
+      },
+      [&] { CHECK_THROWS_WITH_AS(linear(x).backward(), Contains("wrote a gradient in place"), GradError); });
   CHECK_FALSE(x.grad().defined());
   CHECK_FALSE(linear.weight.grad().defined());
 }

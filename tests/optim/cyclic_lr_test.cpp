@@ -249,3 +249,32 @@ TEST_CASE("one_cycle_lr: each group begins at its own greatest rate over div_fac
   CHECK(opt.param_groups()[0]["initial_lr"] == 0.05);
   CHECK(opt.param_groups()[1]["initial_lr"] == 0.2);
 }
+
+TEST_CASE_FIXTURE(Fixture, "cosine_annealing_warm_restarts: back to epoch 0") {
+  CosineAnnealingWarmRestarts schedule(sgd, 4);
+  schedule.step();
+  schedule.step(0);
+  CHECK(rate(sgd) == 1);
+  CHECK_RAISES(ValueError, "expected epoch ≥ 0", schedule.step(-1));
+}
+
+TEST_CASE("cyclic_lr, one_cycle_lr: each group has rates and momenta of its own, from the start") {
+  auto two = [] {
+    return SGD({{.params = {golden::parameter()}}, {.params = {golden::parameter()}}}, {.lr = 1, .momentum = 0.9});
+  };
+  auto momenta = [](const SGD& opt) {
+    return std::vector{opt.param_groups()[0]["momentum"], opt.param_groups()[1]["momentum"]};
+  };
+  SGD a = two();
+  CyclicLR cycle(a, {0.25, 0.5}, 1, {.step_size_up = 2, .base_momentum = {0.5, 0.25}, .max_momentum = {1, 0.75}});
+  CHECK(cycle.get_last_lr() == std::vector{0.25, 0.5});
+  CHECK(momenta(a) == std::vector{1, 0.75});
+  cycle.step();
+  CHECK(cycle.get_last_lr() == std::vector{0.625, 0.75});
+  CHECK(momenta(a) == std::vector{0.75, 0.5});
+  SGD b = two();
+  OneCycleLR one(b, 1, {.total_steps = 4, .pct_start = 0.5, .base_momentum = {0.5, 0.25}, .max_momentum = {1, 0.75}});
+  CHECK(momenta(b) == std::vector{1, 0.75});
+  one.step();  // the peak
+  CHECK(momenta(b) == std::vector{0.5, 0.25});
+}

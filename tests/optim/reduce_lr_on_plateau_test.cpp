@@ -80,3 +80,16 @@ TEST_CASE("reduce_lr_on_plateau: a step of just eps is too small") {
   schedule.step(2.);
   CHECK(opt.param_groups()[0]["lr"] == 1);
 }
+
+TEST_CASE("reduce_lr_on_plateau: in either mode, what is better by just the threshold is no better") {
+  const double half = 0.5;
+  for (auto [mode, threshold_mode, bad, good] : {std::tuple{PlateauMode::Min, ThresholdMode::Rel, 2., 1.9},
+                                                 {PlateauMode::Min, ThresholdMode::Abs, 3.5, 3.4},
+                                                 {PlateauMode::Max, ThresholdMode::Rel, 6., 6.1},
+                                                 {PlateauMode::Max, ThresholdMode::Abs, 4.5, 4.6}}) {
+    const ReduceLROnPlateauOptions options{
+        .mode = mode, .factor = 0.5, .patience = 0, .threshold = half, .threshold_mode = threshold_mode};
+    check_rates({1, 1, 0.5}, {4, bad}, options);
+    check_rates({1, 1, 1}, {4, good}, options);
+  }
+}

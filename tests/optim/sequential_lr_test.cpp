@@ -71,6 +71,14 @@ TEST_CASE("sequential_lr: a schedule of schedules begins where each of them woul
     SequentialLR schedule(opt, {tenth, inner}, {2});
     golden::check_rates({1, 0.1, 1, 1, 0.25}, schedule);
   }
+  SUBCASE("beside a schedule whose rate they begin at") {
+    ChainedScheduler only({half}), chains({constant, only});
+    ChainedScheduler chain_and_sequence({constant, inner});
+    for (ChainedScheduler* beside : {&chains, &chain_and_sequence}) {
+      SequentialLR schedule(opt, {tenth, *beside}, {1});
+      golden::check_rates({1, 0.5}, schedule);
+    }
+  }
 }
 
 TEST_CASE("sequential_lr: what a schedule raises leaves all of them as they were") {

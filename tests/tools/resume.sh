@@ -54,6 +54,22 @@ for run in parts killed; do
   cmp "$work/whole.sample" "$work/$run.sample"
 done
 
+# The rate has come down to 0, and the checkpoint knows the least of what was measured.
+tail -n 1 "$work/whole/log.jsonl" | grep -q '"lr": 0.00000000'
+least=$(sed 's/.*"valid_bits": \([^,]*\).*/\1/' "$work/whole/log.jsonl" | sort -g | head -n 1)
+best=$(grep -aoE 'best_bits":"[0-9.]+' "$work/whole/last.safetensors" | sed 's/.*"//')
+[ "$(printf %.6f "$best")" = "$least" ]
+
+# Another seed is another sample, and another run. A gradient that is clipped to nothing moves nothing.
+"$char_lm" sample --checkpoint "$work/whole/best.safetensors" --temperature 1 --length 300 --seed 2 >"$work/seed.sample"
+if cmp "$work/whole.sample" "$work/seed.sample"; then exit 1; fi
+for seed in 4 5; do
+  "$char_lm" train --quick --steps 6 --valid-every 2 --clip 1e-30 --weight-decay 0 --seed $seed --out "$work/seed$seed" >/dev/null 2>&1
+  sed 's/.*"valid_bits": \([^,]*\).*/\1/' "$work/seed$seed/log.jsonl" | sort -u >"$work/seed$seed.bits"
+  [ "$(wc -l <"$work/seed$seed.bits")" = 1 ]
+done
+if cmp "$work/seed4.bits" "$work/seed5.bits"; then exit 1; fi
+
 # A run that goes wrong says so, and what an older one left is not taken for its own.
 fails 'a smaller --lr may help' "${train[@]}" 25 --out "$work/parts" --weight-decay 1e30
 [ ! -e "$work/parts/best.safetensors" ]
