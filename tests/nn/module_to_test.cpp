@@ -118,6 +118,24 @@ TEST_CASE("module to: a step of a cell or layer that was taken before has its gr
 
 TEST_CASE("module: the name of a template's type has all its arguments") {
   CHECK(Pair<Left, Right>().type_name() == "Pair<Left, Right>");
+  CHECK(Pair<Pair<Left, Right>, Left>().type_name() == "Pair<Pair<Left, Right>, Left>");
+  CHECK(Pair<Left, Pair<Left, Right>>().type_name() == "Pair<Left, Pair<Left, Right>>");
+}
+
+TEST_CASE("module: the name of a local type has nothing of the function it stands in") {
+  struct Local : nn::Module {
+    std::string of_member(int, float) const {
+      struct Within : nn::Module {};
+      return Pair<Within, Left>().type_name() + Within().type_name();
+    }
+  };
+  CHECK(Local().type_name() == "Local");
+  CHECK(Local().of_member(1, 2) == "Pair<Within, Left>Within");
+  auto lambda = [](const std::vector<Left>&) {
+    struct InLambda : nn::Module {};
+    return InLambda().type_name();
+  };
+  CHECK(lambda({}) == "InLambda");
 }
 
 TEST_CASE("module to: the dtype that it has changes nothing") {

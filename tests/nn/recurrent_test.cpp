@@ -244,3 +244,22 @@ TEST_CASE("recurrent: a cell whose output changes its width is refused at the st
   CHECK_THROWS_WITH_AS(rnn(ones({2, 1, 1})),
                        doctest::Contains("state whose tensor 0 has shape (1, 1), expected (1, 3)"), ShapeError);
 }
+
+namespace {
+// Whose output is another dtype's from its second step on.
+struct Widening : nn::Module {
+  using State = Tensor;
+  static constexpr const char* kLayer = "widening";
+  Widening(std::int64_t, std::int64_t hidden) : hidden_size(hidden) {}
+  Tensor operator()(const Tensor&, const Tensor& h) const { return any(ne(h, 0)) ? h.to(kDouble) : h + 1; }
+  std::int64_t hidden_size;
+};
+}  // namespace
+
+TEST_CASE("recurrent: what a cell returns is refused with the layer's name, the step and the dtype it had") {
+  nn::Recurrent<Widening> rnn(1, 3);
+  CHECK(rnn(ones({1, 1, 1})).output.dtype() == DType::Float32);
+  CHECK_THROWS_WITH_AS(rnn(ones({4, 1, 1})),
+                       "widening: at step 1 the cell returned a state whose tensor 0 is float64, expected float32",
+                       DTypeError);
+}
