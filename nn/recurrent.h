@@ -86,7 +86,7 @@ class Recurrent : public RecurrentBase {
   }
 
   /// Raises IndexError unless there are such a layer and direction (1 is the reverse).
-  /// The cell itself. Layers step their cells without calling them: hooks of a cell see only calls by hand.
+  /// The cell itself. A layer steps built-in cells without calling them, so that their hooks see calls by hand alone.
   const C& cell(std::int64_t layer, std::int64_t direction = 0) const { return *cells_[index_of(layer, direction)]; }
   C& cell(std::int64_t layer, std::int64_t direction = 0) { return *cells_[index_of(layer, direction)]; }
   /// The features of a direction's output.
