@@ -231,7 +231,9 @@ bool fail_once(std::size_t) noexcept { return --allocations_left != 0; }
 bool fail_from_then_on(std::size_t) noexcept { return --allocations_left > 0; }
 }  // namespace
 
-#ifndef __SANITIZE_THREAD__  // which does not follow a fork
+// ThreadSanitizer does not follow a fork, and AddressSanitizer's allocator, in gcc 12, takes no care that nobody holds
+// its locks at that moment: one child in some thousand waited for one.
+#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
 TEST_CASE("threads: a process that is forked while others are in backward goes on in the child") {
   std::atomic<bool> done{false};
   auto step = [] {
