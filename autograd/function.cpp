@@ -126,7 +126,8 @@ bool FunctionCall::prepare(const std::vector<Tensor*>& results) {
       facts_.places.push_back(empty(0));
       if (wants_grad(x)) facts_.places.back().body().grad_slot = x.body().grad_slot;
     }
-  // All that remains is recording, and a copy of the context: from here on roll_back() undoes.
+  // All that remains is recording, and a copy of the context: from here on roll_back() undoes. Not before: it would
+  // take x's history for the alias's, which has none.
   std::vector<std::pair<Tensor, Tensor>> taken_over;
   for (const Tensor& x : dirty) taken_over.emplace_back(x, views::alias(x));
   before_ = std::move(taken_over);

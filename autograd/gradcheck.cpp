@@ -145,7 +145,7 @@ void judge_whole(const Subject& subject, GradcheckReport& report) {
     if (std::ranges::any_of(subject.y0[j], [](double y) { return std::isnan(y); }))
       report.notes.push_back(
           fmt::format("output {} has a NaN: there is no derivative to compare with", subject.y_index[j]));
-  if (skipped * 20 > elements)
+  if (too_many(skipped, elements))
     report.findings.push_back(
         {Fault::Skipped, fmt::format("{} of {} elements could not be measured: the function has a kink, a jump or too "
                                      "much noise there; move the inputs away from it",

@@ -119,7 +119,7 @@ struct Triangle {
       d.verdict = cut ? TimeVerdict::Truncated : TimeVerdict::Carry;
     else if (at_start)
       d.verdict = TimeVerdict::Start;
-    else if (!is_seen() || skipped * 20 > elements)  // as gradcheck has it
+    else if (!is_seen() || too_many(skipped, elements))
       d.verdict = TimeVerdict::Unmeasured;
     if (d.verdict != TimeVerdict::Truncated) d.reach = -1;
     return d;

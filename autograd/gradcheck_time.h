@@ -13,8 +13,9 @@ struct GradcheckTimeOptions {
 /// Where in time the gradient of a sequence function goes wrong.
 enum class TimeVerdict : std::uint8_t {
   Right,
-  Local,      // already at the step itself: dx_t for a cotangent at step t
-  Carry,      // right at the step itself, wrong at steps before it
+  Local,  // already at the step itself: dx_t for a cotangent at step t (of layers above one that runs both ways, whose
+          // steps are mixed, at the first step alone)
+  Carry,  // right at the step itself, wrong at steps before it
   Truncated,  // right back to some steps, exactly zero from there on
   Start,      // right for all x, wrong for the initial state only
   Unmeasured  // nothing wrong was found, but f is not the same twice, not smooth or constant where it was looked at

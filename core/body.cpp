@@ -3,8 +3,7 @@
 
 #include <new>
 
-namespace unroll {
-namespace detail {
+namespace unroll::detail {
 namespace {
 // What lies before the elements of a block: the header, which ends where they begin, and of a small tensor the body,
 // with which the block begins. Both together are three cache lines: of a few numbers, these are most of the tensor.
@@ -179,6 +178,5 @@ Tensor new_handle_of(Elements& elements) noexcept {
   body.is_piece = body.is_hidden = false;
   return adopted(&body);
 }
-}  // namespace detail
 
-}  // namespace unroll
+}  // namespace unroll::detail

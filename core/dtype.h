@@ -52,6 +52,8 @@ bool fits(S number) noexcept {
   if constexpr (std::floating_point<S>) {
     constexpr double end = -static_cast<double>(std::numeric_limits<T>::min());  // exact: a power of two
     return (-end - 1 < number || -end == number) && number < end;                // of int64, -end - 1 is -end
+  } else if constexpr (std::same_as<S, bool>) {
+    return true;
   } else {
     return std::in_range<T>(number);
   }

@@ -91,12 +91,11 @@ Tensor copied(const Values& values, const Shape& shape) {
   std::copy(values.begin(), values.end(), x.raw<T>());
   return x;
 }
-}  // namespace
 
-namespace {
+// Where T is an integer, raises unless it can hold the number, its fraction aside.
 template <class T, class S>
 T converted(const char* op, S number) {
-  if constexpr (std::signed_integral<T> && !std::same_as<S, bool>)
+  if constexpr (std::signed_integral<T>)
     check<ValueError>(detail::fits<T>(number), "{}: {} is no int{}", op, number, 8 * sizeof(T));
   return static_cast<T>(number);
 }

@@ -189,15 +189,14 @@ Tensor arange(std::int64_t start, std::int64_t end, std::int64_t step, DType dty
 template <class To, Number T>
 To bound_of_range(T value) {
   if constexpr (std::integral<To> && std::unsigned_integral<T>)
-    check<ValueError>(value <= std::uint64_t{INT64_MAX}, "arange: {} is no int64", value);
+    check<ValueError>(fits<To>(value), "arange: {} is no int64", value);
   return static_cast<To>(value);
 }
 }  // namespace detail
 
-/// Row-major. Raise ShapeError for a negative size or more than 2⁶³ − 1 elements, OutOfMemory for more than there is.
-/// The _like ones are row-major too, whatever the layout of `like`; torch's keep it.
-
-/// Elements of undefined value.
+/// Elements of undefined value; row-major, as all that follow, the _like ones whatever the layout of `like` (torch's
+/// keep it). They raise ShapeError for a negative size or more than 2⁶³ − 1 elements, OutOfMemory for more than there
+/// is room for.
 Tensor empty(const Shape& shape, DType dtype = DType::Float32);
 Tensor zeros(const Shape& shape, DType dtype = DType::Float32);
 Tensor ones(const Shape& shape, DType dtype = DType::Float32);

@@ -118,33 +118,30 @@ bool remove_left(const std::filesystem::path& path) {
   return true;
 }
 
+/// One name for each path, so that the next save clears away what a killed one has left; the lock keeps other processes
+/// off it. Without locks another one each time.
+std::string temporary_name(const std::filesystem::path& path, bool has_locks) {
+  static std::atomic<std::uint64_t> count;
+  constexpr std::size_t kLongestName = 255;
+  const std::string ending = has_locks ? ".tmp" : fmt::format(".{}.{}.tmp", ::getpid(), ++count);
+  return fmt::format(".{}{}", path.filename().native().substr(0, kLongestName - 1 - ending.size()), ending);
+}
+
 void replace(const std::filesystem::path& path, const struct stat* old, std::string_view bytes) {
   const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
-  // One name for each path, so that the next save clears away what a killed one has left; the lock keeps other
-  // processes off it. Without locks, a name of one's own.
-  auto temporary_of = [&](const std::string& ending) {
-    constexpr std::size_t kLongestName = 255;
-    return folder / fmt::format(".{}{}", path.filename().native().substr(0, kLongestName - 1 - ending.size()), ending);
-  };
-  std::filesystem::path temporary = temporary_of(".tmp");
-  bool has_locks = true;
-  auto do_without_locks = [&] {
-    static std::atomic<std::uint64_t> count;
-    temporary = temporary_of(fmt::format(".{}.{}.tmp", ::getpid(), ++count));
-    has_locks = false;
-  };
-  File directory(kWrite, folder, open_file(folder, O_RDONLY | O_DIRECTORY));
-  for (;;) {
+  const File directory(kWrite, folder, open_file(folder, O_RDONLY | O_DIRECTORY));
+  for (bool has_locks = true;;) {
+    const std::filesystem::path temporary = folder / temporary_name(path, has_locks);
     const int fd = open_file(temporary, O_WRONLY | O_CREAT | O_EXCL);
     if (fd == -1 && errno == EEXIST) {
-      if (!has_locks || !remove_left(temporary)) do_without_locks();
+      has_locks = has_locks && remove_left(temporary);
       continue;
     }
-    File file(kWrite, temporary, fd);
+    const File file(kWrite, temporary, fd);
     try {
       if (has_locks && !file.lock()) {
         ::unlink(temporary.c_str());  // ours: without locks nobody takes another's away
-        do_without_locks();
+        has_locks = false;
         continue;
       }
       if (!same_file(file.status(), temporary)) continue;  // before it was locked, somebody took it for a left one

@@ -180,13 +180,15 @@ std::string write_safetensors(const NamedTensors& tensors, const Metadata& metad
       members += fmt::format("{}{}:{}", members.empty() ? "" : ",", check_text(name), check_text(value));
     header += fmt::format("\"{}\":{{{}}}", kMetadata, members);
   }
+  std::string file;
+  const std::size_t most = file.max_size() - kLongestHeader - sizeof(std::uint64_t);
   std::size_t position = 0;
   for (const auto* named : sorted) {
     const Tensor& x = named->second;
     std::string sizes;
     for (std::int64_t size : x.shape()) sizes += fmt::format("{}{}", sizes.empty() ? "" : ",", size);
-    const std::size_t count = static_cast<std::size_t>(x.numel()), most = (PTRDIFF_MAX - position) / size_of(x.dtype());
-    if (count > most) throw OutOfMemory(PTRDIFF_MAX);  // expanded
+    const auto count = static_cast<std::size_t>(x.numel());  // of an expanded tensor it can be any
+    if (count > (most - position) / size_of(x.dtype())) throw OutOfMemory(most);
     const std::size_t end = position + count * size_of(x.dtype());
     header +=
         fmt::format("{}{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}", header.size() > 1 ? "," : "",
@@ -199,10 +201,7 @@ std::string write_safetensors(const NamedTensors& tensors, const Metadata& metad
                     header.size(), kLongestHeader);
 
   const std::uint64_t length = header.size();
-  std::string file;
-  const std::size_t bytes = sizeof length + length + position;
-  if (bytes > file.max_size()) throw OutOfMemory(bytes);
-  file.reserve(bytes);
+  file.reserve(sizeof length + length + position);
   file.append(reinterpret_cast<const char*>(&length), sizeof length);
   file += header;
   for (const auto* named : sorted) {

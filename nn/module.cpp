@@ -26,6 +26,14 @@ void Module::check_name(const std::string& name) const {
   check<ValueError>(!has_member(name), "add: {} already has a member \"{}\"", type_name(), name);
 }
 
+namespace {
+// For one more, so that push_back needs no memory.
+template <class T>
+void make_room(std::vector<T>& list) {
+  if (list.size() == list.capacity()) list.reserve(2 * list.size() + 1);
+}
+}  // namespace
+
 void Module::add(std::string name, Tensor& tensor, Kind kind) {
   check_name(name);
   if (kind == Kind::Parameter && tensor.defined()) {
@@ -33,7 +41,7 @@ void Module::add(std::string name, Tensor& tensor, Kind kind) {
                       tensor.dtype());
     check<ValueError>(tensor.is_leaf(), "add: the parameter \"{}\" was computed; detach() it first", name);
   }
-  members_.reserve(members_.size() + 1);
+  make_room(members_);
   if (kind == Kind::Parameter && tensor.defined()) tensor.requires_grad_();
   members_.push_back({std::move(name), &tensor, nullptr, kind});
 }
@@ -42,7 +50,7 @@ void Module::add(std::string name, Module& module) {
   check_name(name);
   check<ValueError>(std::ranges::none_of(module.named_modules(), [this](const auto& m) { return m.second == this; }),
                     "add: \"{}\" contains the {} that it is added to", name, type_name());
-  members_.reserve(members_.size() + 1);
+  make_room(members_);
   module.set_path(path_.empty() ? name : path_ + "." + name);
   members_.push_back({std::move(name), nullptr, &module});
 }
@@ -57,7 +65,7 @@ void Module::add_members_of(Module& module, std::string suffix) {
     }
   };
   check_names(check_names, module, suffix);
-  members_.reserve(members_.size() + 1);
+  make_room(members_);
   module.set_path(path_.empty() && suffix.starts_with('_') ? suffix.substr(1) : path_ + suffix);
   members_.push_back({std::move(suffix), nullptr, &module, Kind::Parameter, true});
 }

@@ -85,8 +85,8 @@ class Recurrent : public RecurrentBase {
     return follow(x, initial, call, true);
   }
 
-  /// Raises IndexError unless there are such a layer and direction (1 is the reverse).
   /// The cell itself. A layer steps built-in cells without calling them, so that their hooks see calls by hand alone.
+  /// Raises IndexError unless there are such a layer and direction (1 is the reverse).
   const C& cell(std::int64_t layer, std::int64_t direction = 0) const { return *cells_[index_of(layer, direction)]; }
   C& cell(std::int64_t layer, std::int64_t direction = 0) { return *cells_[index_of(layer, direction)]; }
   /// The features of a direction's output.
@@ -240,12 +240,8 @@ auto Recurrent<C>::layers(const detail::StepLayout& layout, Tensor y, const Tens
       for (std::int64_t direction = 0; direction < num_directions(); ++direction) {
         const auto d = static_cast<std::size_t>(direction);
         const C& c = cell(layer, direction);
-        Run run{kOp,
-                x,
-                state_or_zeros(first[d], layout.batch, y.dtype()),
-                direction == 1,
-                resets,
-                of_cell(reset_to, layer, direction)};
+        State from = state_or_zeros(first[d], layout.batch, y.dtype());
+        Run run{kOp, x, std::move(from), direction == 1, resets, of_cell(reset_to, layer, direction)};
         if (keep) run.steps = &trace.steps.emplace_back(x.size());
         if constexpr (FusedCell<C>)
           last.push_back(run.go([&](const Tensor& xt, const State& s) { return c.step(weights[d], xt, s); }));

@@ -86,7 +86,8 @@ void Optimizer::step() {
   ends.reserve(groups_.size());
   std::size_t index = 0;
   for (const ParamGroup& group : groups_) {
-    for (const auto& [option, value] : defaults_) static_cast<void>(group[option]);  // update() reads them
+    if (&group != groups_.data())  // the first group's are read before anything moves
+      for (const auto& [option, value] : defaults_) static_cast<void>(group[option]);
     for (const Tensor& param : group.params) {
       State& state = state_[index++];
       Tensor grad = param.grad();

@@ -139,6 +139,9 @@ GradcheckPair locate(const Subject& subject, std::size_t x, std::int64_t element
 /// Analytic derivatives of v·y: [input][output].
 std::vector<std::vector<Values>> analytic_values(const Subject& subject);
 
+/// Whether too few elements could be measured to say that a gradient is right: one in twenty is missing.
+inline bool too_many(std::int64_t skipped, std::int64_t elements) { return skipped * 20 > elements; }
+
 /// Raises FaultError unless the function gives the same values twice.
 void check_deterministic(const Subject& subject);
 

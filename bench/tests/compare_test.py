@@ -116,7 +116,6 @@ class Turns(unittest.TestCase):
         self.assertEqual([r["point"] for r in results], twins)
         self.assertEqual([report.seconds(r, "ours") for r in results], [2.0, 4.0])
 
-
     def test_who_skips_a_point_is_not_asked_again(self):
         class Player:
             def __init__(self, key, said):

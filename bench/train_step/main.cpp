@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
-#include <cstdlib>
+#include <limits>
 #include <stdexcept>
 
 #include "train_step/config.h"
@@ -72,9 +72,7 @@ void run(const Config& config) {
       needed_flops(config) / times.front() * 1e-9, fma_peak, gemm_peak, bytes);
 }
 
-std::string check_positive(const std::string& text) {
-  return std::strtod(text.c_str(), nullptr) > 0 ? "" : text + " is not positive";
-}
+const CLI::Range kSize(1, std::numeric_limits<int>::max());
 
 }  // namespace
 
@@ -90,13 +88,13 @@ int main(int argc, char** argv) {
                                   std::tuple{"--input-size", &config.input_size, "I"},
                                   std::tuple{"--hidden-size", &config.hidden_size, "H, or the columns"},
                                   std::tuple{"--num-layers", &config.num_layers, "L"}})
-    app.add_option(name, *size, what)->check(check_positive)->capture_default_str();
+    app.add_option(name, *size, what)->check(kSize)->capture_default_str();
   app.add_option("--proj-size", config.proj_size, "P, of an LSTM")->check(CLI::NonNegativeNumber);
   app.add_flag("--bidirectional", config.bidirectional);
   app.add_flag("--packed", config.packed, "lengths that fall evenly from T to T/4");
   app.add_flag("--input-grad", config.input_grad, "x needs a gradient");
   app.add_flag("--forward-only", config.forward_only, "no gradient, no loss, no SGD");
-  app.add_option("--threads", config.threads)->check(check_positive)->capture_default_str();
+  app.add_option("--threads", config.threads)->check(kSize)->capture_default_str();
   app.add_option("--dtype", dtype)->check(CLI::IsMember({"float32", "float64"}))->capture_default_str();
   app.add_option("--memory", memory, "what a layer keeps for backward")
       ->check(CLI::IsMember({"keep", "recompute", "checkpoint"}))

@@ -122,15 +122,17 @@ TEST_CASE("gradcheck_time: an initial state without a gradient") {
 }
 
 TEST_CASE("gradcheck_time: what is named first is the wrong step nearest to the cotangent's") {
-  // The state is right, x is wrong at all steps but the first: of step 3's cotangent, dx_1, dx_2 and dx_3.
-  GradcheckTimeProfile profile =
-      profile_of([](const Tensor& x, std::int64_t t) { return scaled_gradient(x, t == 0 ? 1 : 2); },
-                 [](const Tensor& h, std::int64_t t) { return t < 3 ? scaled_gradient(h, 0) : h; });
-  CHECK(profile.directions[0].first_t == 0);
-  CHECK(profile.directions[0].first_s == -1);
-  profile = profile_of([](const Tensor& x, std::int64_t t) { return scaled_gradient(x, t == 0 ? 1 : 2); }, kRight);
-  CHECK(profile.directions[0].first_t == 1);
-  CHECK(profile.directions[0].first_s == 1);
+  // y_t = x_t, whose gradient is wrong at step t, and leaks to step t + 1.
+  auto f = [](const Tensors& in) {
+    return record("planted", {in[0]}, in[0].detach() * 1, [](const Tensor& g) {
+      return g * 2 + cat({zeros({1, 2, 3}, DType::Float64), narrow(g, 0, 0, kSteps - 1)});
+    });
+  };
+  const auto d = gradcheck_time(f, {sequence()[0]}).directions[0];
+  CHECK(d.wrong[0][0]);
+  CHECK(d.wrong[0][1]);
+  CHECK(d.first_t == 0);
+  CHECK(d.first_s == 0);
 }
 
 TEST_CASE("gradcheck_time: what cannot be measured is not right") {

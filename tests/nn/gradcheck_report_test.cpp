@@ -12,6 +12,28 @@
 
 using namespace unroll;
 
+namespace {
+GradcheckRow row(const char* name, std::int64_t wrong, const char* block = "", double ratio = 1.3,
+                 double cosine = 0.5) {
+  GradcheckRow result;
+  result.name = name, result.block = block, result.elements = 4, result.wrong = wrong;
+  result.ratio = ratio, result.cosine = cosine;
+  return result;
+}
+// Whether a hint of these rows says that.
+bool says(const std::vector<GradcheckRow>& rows, const char* what, const GradcheckLabels& labels = {}) {
+  for (const std::string& hint : unroll::detail::gradcheck_hints(rows, labels))
+    if (hint.find(what) != std::string::npos) return true;
+  return false;
+}
+// x, with a gradient that is `factor` times as large.
+auto scaled_by(double factor) {
+  return [=](const std::vector<Tensor>& in) {
+    return record("planted", {in[0]}, in[0].detach() * 1, [=](const Tensor& g) { return g * factor; });
+  };
+}
+}  // namespace
+
 TEST_CASE("nn gradcheck: a parameter without a block for each gate has no rows of blocks") {
   nn::LSTM rnn(2, 8, {.proj_size = 4, .dtype = DType::Float64});
   GradcheckReport report = nn::gradcheck_report(rnn, randn({2, 1, 2}, DType::Float64));
@@ -34,25 +56,32 @@ TEST_CASE("nn gradcheck_time: steps are along dimension 1 of a layer with batch_
 
 TEST_CASE("nn gradcheck: the hint of a mean over the steps") {
   GradcheckLabels labels{.batch = 3, .steps = 7, .dropout = 0.4};
-  auto f = [](const std::vector<Tensor>& in) {
-    Tensor y = in[0].detach() * 1;
-    return record("planted", {in[0]}, y, [](const Tensor& g) { return g / 7; });
-  };
-  const auto hints = gradcheck_report(f, {leaf({1, 2, 3})}, {}, labels).hints;
+  const auto hints = gradcheck_report(scaled_by(1. / 7), {leaf({1, 2, 3})}, {}, labels).hints;
   REQUIRE(hints.size() == 1);
   CHECK(hints[0].find("1/T, a mean over the 7 steps") != std::string::npos);
+}
+
+TEST_CASE("nn gradcheck: hints from the ratio") {
+  auto hint = [](double factor, const GradcheckLabels& labels) {
+    const auto hints = gradcheck_report(scaled_by(factor), {leaf({1, 2, 3})}, {}, labels).hints;
+    return hints.empty() ? std::string("none") : hints[0];
+  };
+  auto contains = [](const std::string& text, const char* part) { return text.find(part) != std::string::npos; };
+  GradcheckLabels labels{.batch = 3, .steps = 7, .dropout = 0.4};
+  CHECK(contains(hint(3, labels), "N, a sum over the batch of 3"));
+  CHECK(contains(hint(1.0 / 3, labels), "1/N, a mean over the batch of 3"));
+  CHECK(contains(hint(7, labels), "T, added once for each of the 7 steps"));
+  CHECK(contains(hint(0.6, labels), "1 − p, dropout's scale"));
+  CHECK(contains(hint(2, labels), "it is added twice"));
+  CHECK(contains(hint(-1, labels), "the sign"));
+  CHECK(hint(1.234, labels) == "none");
 }
 
 TEST_CASE("nn gradcheck: a lone wrong weight is taken for its outer product only while all else is right") {
   auto hints = [](std::initializer_list<const char*> wrong) {
     std::vector<GradcheckRow> rows;
-    for (const char* name : {"x", "weight_ih", "weight_hh", "bias_ih", "bias_hh"}) {
-      GradcheckRow& row = rows.emplace_back();
-      row.name = name;
-      row.elements = 4;
-      row.ratio = 1.3, row.cosine = 0.5;
-      row.wrong = std::ranges::find(wrong, std::string_view(name)) != wrong.end();
-    }
+    for (const char* name : {"x", "weight_ih", "weight_hh", "bias_ih", "bias_hh"})
+      rows.push_back(row(name, std::ranges::find(wrong, std::string_view(name)) != wrong.end()));
     const auto texts = unroll::detail::gradcheck_hints(rows, {});
     return texts.empty() ? std::string("none") : texts[0];
   };
@@ -74,22 +103,6 @@ TEST_CASE("nn gradcheck: hints reckon with the dropout of a layer that is in tra
   CHECK(labels.steps == 5);
   CHECK(labels.batch == 4);
 }
-
-namespace {
-GradcheckRow row(const char* name, std::int64_t wrong, const char* block = "", double ratio = 1.3,
-                 double cosine = 0.5) {
-  GradcheckRow result;
-  result.name = name, result.block = block, result.elements = 4, result.wrong = wrong;
-  result.ratio = ratio, result.cosine = cosine;
-  return result;
-}
-// Whether a hint of these rows says that.
-bool says(const std::vector<GradcheckRow>& rows, const char* what, const GradcheckLabels& labels = {}) {
-  for (const std::string& hint : unroll::detail::gradcheck_hints(rows, labels))
-    if (hint.find(what) != std::string::npos) return true;
-  return false;
-}
-}  // namespace
 
 TEST_CASE("nn gradcheck: a hint is for what fits it, and for nothing that only comes near") {
   GradcheckRow start = row("state[1]", 4);

@@ -332,22 +332,6 @@ TEST_CASE("nn gradcheck: a state that is given in part is refused") {
   CHECK_THROWS_AS(nn::gradcheck(rnn, x, {{}, part}), ValueError);
 }
 
-TEST_CASE("nn gradcheck: hints from the ratio") {
-  auto hint = [](double factor, const GradcheckLabels& labels) {
-    auto f = [=](const Tensors& in) { return scaled_gradient(tanh(in[0]), factor); };
-    GradcheckReport report = gradcheck_report(f, {numbers(4).requires_grad_()}, {}, labels);
-    return report.hints.empty() ? "none" : report.hints[0];
-  };
-  GradcheckLabels labels{.batch = 3, .steps = 7, .dropout = 0.4};
-  CHECK(contains(hint(3, labels), "N, a sum over the batch of 3"));
-  CHECK(contains(hint(1.0 / 3, labels), "1/N, a mean over the batch of 3"));
-  CHECK(contains(hint(7, labels), "T, added once for each of the 7 steps"));
-  CHECK(contains(hint(0.6, labels), "1 − p, dropout's scale"));
-  CHECK(contains(hint(2, labels), "it is added twice"));
-  CHECK(contains(hint(-1, labels), "the sign"));
-  CHECK(hint(1.234, labels) == "none");
-}
-
 TEST_CASE("nn gradcheck_time: a layer whose batch comes first, with a sequence without a batch") {
   manual_seed(1);
   const nn::GRU rnn(3, 4, {.batch_first = true, .dtype = kDouble});
