@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 namespace unroll {
 namespace {
@@ -31,6 +32,8 @@ void add_in_place(const Tensor& sum, const Tensor& more) {
 
 // A call, since most gradients are the first to arrive.
 [[gnu::noinline]] void add_to_sum(Tensor& sum, const Tensor& more) {
+  if (sum.dtype() != more.dtype()) [[unlikely]]  // a hook has converted a module meanwhile
+    sum = sum.to(more.dtype());
   if (!GradMode::enabled() && sole_owner(sum))
     add_in_place(sum, more);
   else
@@ -62,7 +65,10 @@ struct Running {
 // One backward pass.
 class Pass {
  public:
-  Pass(TensorList outputs, bool keep_graph, bool all) : keep_graph_(keep_graph), plan_(outputs, all) {}
+  Pass(TensorList outputs, bool keep_graph, bool all, std::uint64_t first)
+      : keep_graph_(keep_graph), plan_(outputs, all, first) {
+    for (const Tensor& y : outputs) held_.push_back(y.body().grad_slot);
+  }
   ~Pass() {
     if (claimed_ != nullptr) claimed_->disclaim();  // its function raised
   }
@@ -106,6 +112,9 @@ class Pass {
       if (anomaly_) check_sum(results_[i], leaf);
       if (slot.hooks) detail::run_hooks(*slot.hooks, results_[i], leaf());
     }
+    for (std::size_t i = 0; i < results_.size(); ++i)  // once no hook can convert a module any more
+      if (results_[i].defined() && results_[i].dtype() != plan_.wanted()[i]->dtype)
+        results_[i] = results_[i].to(plan_.wanted()[i]->dtype);
   }
 
   std::span<const Ref<GradSlot>> wanted() const noexcept { return plan_.wanted(); }
@@ -224,12 +233,23 @@ class Pass {
 
   const bool keep_graph_, anomaly_ = AnomalyMode::enabled();
   Plan plan_;
-  Vector<Tensor> grads_;     // of all nodes' outputs
-  Vector<Tensor> results_;   // gradients that were asked for
-  Vector<Tensor> grad_in_;   // of the running node
-  Vector<Tensor*> sums_;     // where they go
-  Node* claimed_ = nullptr;  // the running node, if it is to be freed
+  Vector<Ref<GradSlot>> held_;  // the graph as it is now: a hook may drop the outputs or give them another history
+  Vector<Tensor> grads_;        // of all nodes' outputs
+  Vector<Tensor> results_;      // gradients that were asked for
+  Vector<Tensor> grad_in_;      // of the running node
+  Vector<Tensor*> sums_;        // where they go
+  Node* claimed_ = nullptr;     // the running node, if it is to be freed
 };
+
+// The earliest node that one of the tensors was computed by; 0 if one is a leaf.
+std::uint64_t first_node(TensorList wanted) {
+  std::uint64_t first = std::numeric_limits<std::uint64_t>::max();
+  for (const Tensor& x : wanted) {
+    const GradSlot& slot = *x.grad_slot();
+    first = std::min(first, slot.grad_fn ? slot.grad_fn->sequence() : 0);
+  }
+  return first;
+}
 
 void check_outputs(const char* op, TensorList outputs, TensorList gradients) {
   check<GradError>(!outputs.empty(), "{}: no outputs to differentiate", op);
@@ -253,6 +273,10 @@ void commit(Pass& pass, bool create_graph) {
   const detail::CommonLock lock;
   const auto slots = pass.wanted();
   const auto grads = pass.results();
+  Vector<const detail::Storage*> written;  // by what follows, so that no gradient yet to be added may lie there
+  for (std::size_t i = 0; i < slots.size() && !create_graph; ++i)
+    if (grads[i].defined() && slots[i]->grad.defined()) written.push_back(slots[i]->grad.body().storage.get());
+  std::ranges::sort(written);
   for (std::size_t i = 0; i < slots.size(); ++i) {
     Tensor& g = grads[i];
     if (!g.defined()) continue;
@@ -264,7 +288,7 @@ void commit(Pass& pass, bool create_graph) {
       if (!sole_owner(g)) g = kernels::clone(g);
     } else {
       detail::before_write(before, "backward");
-      if (g.shares_memory(before)) g = kernels::clone(g);
+      if (std::ranges::binary_search(written, g.body().storage.get())) g = kernels::clone(g);
     }
   }
   for (std::size_t i = 0; i < slots.size(); ++i) {
@@ -288,16 +312,17 @@ void backward(TensorList outputs, TensorList gradients, const BackwardOptions& o
   }
   check_outputs("backward", outputs, gradients);
   GradMode mode(options.create_graph);
-  const Vector<Tensor> held(outputs.begin(), outputs.end());  // and the graph, whatever a hook does to the caller's
-  Pass pass(outputs, options.retain_graph.value_or(options.create_graph), !options.inputs);
+  TensorList wanted = std::span<const Tensor>();
   if (options.inputs) {
-    check<GradError>(!options.inputs->empty(),
+    wanted = *options.inputs;
+    check<GradError>(!wanted.empty(),
                      "backward: the list of inputs is empty; leave it out to accumulate into all leaves");
-    for (const Tensor& x : *options.inputs) {
+    for (const Tensor& x : wanted)
       check<GradError>(x.requires_grad(), "backward: one of the inputs does not require a gradient");
-      pass.want(x);
-    }
   }
+  Pass pass(outputs, options.retain_graph.value_or(options.create_graph), !options.inputs,
+            options.inputs ? first_node(wanted) : 0);
+  for (const Tensor& x : wanted) pass.want(x);
   pass.run(outputs, gradients);
   commit(pass, options.create_graph);
 }
@@ -306,19 +331,18 @@ std::vector<Tensor> grad(TensorList outputs, TensorList inputs, const GradOption
   check_outputs("grad", outputs, options.grad_outputs);
   check<GradError>(!inputs.empty(), "grad: no inputs to differentiate with respect to");
   GradMode mode(options.create_graph);
-  const Vector<Tensor> held(outputs.begin(), outputs.end());
-  Pass pass(outputs, options.retain_graph.value_or(options.create_graph), false);
-  std::vector<std::size_t> places;
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
+  for (std::size_t i = 0; i < inputs.size(); ++i)
     check<GradError>(inputs[i].requires_grad(), "grad: input {} does not require a gradient", i);
-    places.push_back(pass.want(inputs[i]));
-  }
+  const Vector<Tensor> wanted(inputs.begin(), inputs.end());  // the list may be gone after a hook has run
+  Pass pass(outputs, options.retain_graph.value_or(options.create_graph), false, first_node(inputs));
+  std::vector<std::size_t> places;
+  for (const Tensor& x : wanted) places.push_back(pass.want(x));
   pass.run(outputs, options.grad_outputs);
   std::vector<Tensor> result;
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
     result.push_back(pass.results()[places[i]]);
     if (options.materialize_grads && !result.back().defined())
-      result.back() = zeros_like(inputs[i]).requires_grad_(options.create_graph);
+      result.back() = zeros_like(wanted[i]).requires_grad_(options.create_graph);
     check<GradError>(result.back().defined() || options.allow_unused,
                      "grad: the outputs do not depend on input {}; pass allow_unused = true if that is meant", i);
   }

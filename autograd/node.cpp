@@ -4,15 +4,47 @@
 #include <unroll/autograd/node.h>
 
 #include <algorithm>
+#include <memory>
 
 namespace unroll {
-namespace {
-// Nodes of this thread that have died while another is being deleted; see release.
-struct Dead {
-  Node* first = nullptr;
+// What has died in this thread while something else was being deleted. A node owns the nodes it reads from, through its
+// edges, its saved tensors and whatever a gradient function captured; a leaf owns what its grad() and its hooks hold.
+// Deleting them from within each other would nest as deep as the graph; instead they wait in a list.
+struct detail::Dead {
+  Node* nodes = nullptr;
+  GradSlot* leaves = nullptr;
   bool deleting = false;
+
+  void add(Node* node) noexcept {
+    if (deleting) {
+      node->next_dead_ = std::exchange(nodes, node);
+      return;
+    }
+    deleting = true;
+    delete node;
+    delete_rest();
+  }
+  void add(GradSlot* leaf) noexcept {
+    leaf->next_dead = std::exchange(leaves, leaf);
+    if (!std::exchange(deleting, true)) delete_rest();
+  }
+
+ private:
+  void delete_rest() noexcept {
+    while (nodes || leaves)
+      if (nodes) {
+        delete std::exchange(nodes, nodes->next_dead_);
+      } else {
+        GradSlot* leaf = std::exchange(leaves, leaves->next_dead);
+        std::construct_at(&leaf->grad_fn);
+        delete leaf;
+      }
+    deleting = false;
+  }
 };
-[[gnu::tls_model("initial-exec")]] thread_local Dead dead;
+
+namespace {
+[[gnu::tls_model("initial-exec")]] thread_local detail::Dead dead;
 }  // namespace
 
 constinit thread_local std::uint64_t detail::clock_of_thread = 0;
@@ -24,21 +56,16 @@ detail::NodeExtras& Node::extras_to_write() {
   return *extras_;
 }
 
+Ref<detail::GradSlot> Node::held_slot() noexcept {
+  std::int32_t count = slot_.refs.load(std::memory_order_relaxed);
+  while (count > 0 && !slot_.refs.compare_exchange_weak(count, count + 1, std::memory_order_acquire)) {}
+  return count > 0 ? Ref<detail::GradSlot>::adopt(&slot_) : Ref<detail::GradSlot>();
+}
+
 void retain(Node* node) noexcept { detail::add_to(node->refs, 1); }
 
-// A node owns the nodes it reads from, through its edges, its saved tensors and whatever a gradient function captured.
-// Deleting them from within each other would nest as deep as the graph; instead a node that dies while another is being
-// deleted waits in a list.
 void release(Node* node) noexcept {
-  if (!node->drop()) return;
-  if (dead.deleting) {
-    node->next_dead_ = std::exchange(dead.first, node);
-    return;
-  }
-  dead.deleting = true;
-  delete node;
-  while (dead.first) delete std::exchange(dead.first, dead.first->next_dead_);
-  dead.deleting = false;
+  if (node->drop()) dead.add(node);
 }
 
 void Saved::fail_stale(const detail::SavedTensor& saved) const {
@@ -93,9 +120,10 @@ void SavedTensor::find_place(const Tensor& value, std::span<const Tensor> output
 }
 
 void destroy(GradSlot* slot) noexcept {
-  if (!slot->in_node) return delete slot;
-  slot->grad = {};
-  slot->grad_fn = {};  // the last line: with the node goes the slot
+  const bool in_node = slot->in_node;
+  // With the node goes the slot; a grad that it retained goes then, lest it take others along from here.
+  slot->grad_fn = {};
+  if (!in_node) dead.add(slot);
 }
 
 }  // namespace detail

@@ -20,6 +20,8 @@ void retain(Node*) noexcept;
 void release(Node*) noexcept;
 
 namespace detail {
+struct Dead;
+
 /// Makes `y` output number `output` of `node`, which is new.
 void attach(const Tensor& y, Ref<Node> node, std::uint32_t output);
 
@@ -31,7 +33,10 @@ void attach(const Tensor& y, Ref<Node> node, std::uint32_t output);
 /// the op to where the tensor came from. For a leaf it holds the gradient; otherwise it names the op and which of its
 /// outputs the tensor is. That of an op's first output lies in the node: one block less an op.
 struct GradSlot : RefCounted {
-  Ref<Node> grad_fn;         // none for a leaf
+  union {
+    Ref<Node> grad_fn;    // none for a leaf
+    GradSlot* next_dead;  // of a leaf that nobody holds any more; see destroy
+  };
   std::uint32_t output = 0;  // of grad_fn
   bool requires_grad = false;
   bool retains_grad = false;  // keep `grad` although the tensor was computed
@@ -41,8 +46,9 @@ struct GradSlot : RefCounted {
   Tensor grad;
   // Of a leaf that has some; those of computed tensors are on the node.
   std::unique_ptr<Hooks<GradHook>, Dispose> hooks;
-  GradSlot() noexcept = default;
-  explicit GradSlot(const Tensor& like) : dtype(like.dtype()), shape(like.shape()) {}
+  GradSlot() noexcept : grad_fn() {}
+  explicit GradSlot(const Tensor& like) : grad_fn(), dtype(like.dtype()), shape(like.shape()) {}
+  ~GradSlot() { grad_fn.~Ref<Node>(); }
   static void* operator new(std::size_t bytes) { return alloc::allocate(bytes); }
   static void operator delete(void* p, std::size_t bytes) noexcept { alloc::deallocate(p, bytes); }
 };
@@ -190,6 +196,10 @@ class Node : public RefCounted {
   const detail::NodeExtras* extras() const noexcept { return extras_.get(); }
   detail::NodeExtras& extras_to_write();
 
+  /// The place of the first output, if that retains its gradient and somebody still has it. An op that saved it leads
+  /// to this node by another one.
+  Ref<detail::GradSlot> retaining_slot() noexcept { return slot_.retains_grad ? held_slot() : Ref<detail::GradSlot>(); }
+
   static void* operator new(std::size_t bytes) { return alloc::allocate(bytes, alloc::Kind::Node); }
   static void operator delete(void* p, std::size_t bytes) noexcept { alloc::deallocate(p, bytes, alloc::Kind::Node); }
 
@@ -207,7 +217,8 @@ class Node : public RefCounted {
   }
 
  private:
-  friend void release(Node*) noexcept;
+  Ref<detail::GradSlot> held_slot() noexcept;
+  friend struct detail::Dead;
   friend void detail::attach(const Tensor& y, Ref<Node> node, std::uint32_t output);
   void note_where();
   std::uint32_t outputs_;
@@ -216,7 +227,7 @@ class Node : public RefCounted {
   const char* name_;
   union {
     std::uint64_t sequence_;
-    Node* next_dead_;  // see release; a dead node has no place in an order
+    Node* next_dead_;  // see Dead; a dead node has no place in an order
   };
   std::unique_ptr<detail::NodeExtras, detail::Dispose> extras_;
   detail::GradSlot slot_;  // of the first output, for nearly all nodes have one

@@ -141,10 +141,15 @@ Ref<Storage> replace_storage(Body& body, Ref<Storage> storage) noexcept {
 }
 
 void release(Elements* elements) noexcept {
-  if (drop(elements->holds)) destroy(static_cast<Body*>(elements));  // handles have a hold: there is none left either
+  // The last hold; handles have one, so there is none of them left either.
+  if (elements->shares.load(std::memory_order_acquire) == Elements::kHold ||
+      add_to(elements->shares, -Elements::kHold) < 2 * Elements::kHold)
+    destroy(static_cast<Body*>(elements));
 }
 
 namespace {
+std::int64_t handles_of(std::int64_t shares) noexcept { return shares & (Body::kHold - 1); }
+
 // The last handle of a body that others hold.
 [[gnu::noinline]] void lose_handles(Body* body) noexcept {
   body->grad_slot = {};
@@ -155,25 +160,24 @@ namespace {
 }  // namespace
 
 void release(Body* body) noexcept {
-  // Holds first: who has one can make a handle (handle_of), and would have made it before letting go.
-  if (body->holds.load(std::memory_order_acquire) == 1 && body->refs.load(std::memory_order_acquire) == 1)
+  if (body->shares.load(std::memory_order_acquire) == Body::kAlone)
     return destroy(body);  // nobody is left to take a handle or a hold
-  if (add_to(body->refs, -1) == 1) lose_handles(body);
+  if (handles_of(add_to(body->shares, -Body::kHandle)) == 1) lose_handles(body);
 }
 
 Tensor handle_of(Elements& elements) noexcept {
   auto& body = static_cast<Body&>(elements);
-  std::int32_t refs = body.refs.load(std::memory_order_relaxed);
-  if (refs > 0 && single_threaded()) return Tensor(Ref<Body>(&body));
-  while (refs > 0 && !body.refs.compare_exchange_weak(refs, refs + 1, std::memory_order_acquire)) {}
-  return refs > 0 ? adopted(&body) : Tensor();
+  std::int64_t shares = body.shares.load(std::memory_order_relaxed);
+  if (handles_of(shares) > 0 && single_threaded()) return Tensor(Ref<Body>(&body));
+  while (handles_of(shares) > 0 &&
+         !body.shares.compare_exchange_weak(shares, shares + Body::kHandle, std::memory_order_acquire)) {}
+  return handles_of(shares) > 0 ? adopted(&body) : Tensor();
 }
 
 Tensor new_handle_of(Elements& elements) noexcept {
   auto& body = static_cast<Body&>(elements);
-  if (body.holds.load(std::memory_order_acquire) != 1 || body.refs.load(std::memory_order_acquire) != 0) return {};
-  body.holds.store(2, std::memory_order_relaxed);  // one for the handles
-  body.refs.store(1, std::memory_order_relaxed);
+  if (body.shares.load(std::memory_order_acquire) != Body::kHold) return {};
+  body.shares.store(Body::kHold + Body::kAlone, std::memory_order_relaxed);
   body.rewrites.store(0, std::memory_order_relaxed);
   body.is_piece = body.is_hidden = false;
   return adopted(&body);

@@ -1,6 +1,7 @@
 #pragma once
 #include <atomic>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 #if __has_include(<sys/single_threaded.h>)
 #include <sys/single_threaded.h>
@@ -19,10 +20,11 @@ inline bool single_threaded() noexcept {
 #endif
 }
 /// One more or less, and what the count was before; the last one to let go sees what all others did.
-inline std::int32_t add_to(std::atomic<std::int32_t>& count, std::int32_t change) noexcept {
+template <class Count>
+inline Count add_to(std::atomic<Count>& count, std::type_identity_t<Count> change) noexcept {
   if (!single_threaded())
     return count.fetch_add(change, change > 0 ? std::memory_order_relaxed : std::memory_order_acq_rel);
-  const std::int32_t before = count.load(std::memory_order_relaxed);
+  const Count before = count.load(std::memory_order_relaxed);
   count.store(before + change, std::memory_order_relaxed);
   return before;
 }

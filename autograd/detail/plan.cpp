@@ -70,6 +70,7 @@ inline void Plan::meet(const Ref<GradSlot>& slot) {
   }
   append(targets_, kNowhere);
   const Pending next{node->sequence(), {node, edge}};
+  if (next.sequence < first_) return;
   if (rising_.empty() || !(next < rising_.back()))
     append(rising_, next);
   else
@@ -101,7 +102,7 @@ inline Plan::Met Plan::next_pending() {
 // Nodes are taken by descending sequence number. A node's number is greater than those behind it, so when
 // it is taken all edges to it have been met, and they are taken one after the other: no table of nodes is needed, and
 // no sorting afterwards.
-Plan::Plan(TensorList outputs, bool all) : all_(all), all_needed_(all) {
+Plan::Plan(TensorList outputs, bool all, std::uint64_t first) : all_(all), first_(first), all_needed_(all) {
   visits_.reserve(32);
   targets_.reserve(64);
   for (const Tensor& y : outputs) meet(y.body().grad_slot);
@@ -110,6 +111,9 @@ Plan::Plan(TensorList outputs, bool all) : all_(all), all_needed_(all) {
     if (visits_.empty() || visits_.back().node != next.node) {
       append(visits_, {next.node, grads_, static_cast<std::uint32_t>(targets_.size())});
       grads_ += next.node->outputs();
+      if (all_)
+        if (Ref<GradSlot> slot = next.node->retaining_slot()) [[unlikely]]
+          append(retaining_, slot);
       const auto inputs = next.node->inputs();
       inputs_ = std::max(inputs_, inputs.size());
       for (const Ref<GradSlot>& slot : inputs)

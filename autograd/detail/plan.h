@@ -23,8 +23,8 @@ class Plan {
   };
 
   /// Collects what lies behind the outputs, and asks for all leaves and all tensors that retain their gradient, if
-  /// `all`.
-  Plan(TensorList outputs, bool all);
+  /// `all`. Nodes earlier than `first`, a sequence number, are left out: nothing wanted lies behind them.
+  Plan(TensorList outputs, bool all, std::uint64_t first);
 
   /// Asks for the gradient of a tensor; returns its place in wanted().
   std::uint32_t want(const Ref<GradSlot>& slot);
@@ -99,6 +99,7 @@ class Plan {
   const Visit* visit_of(const Node& node) const noexcept;
 
   const bool all_;
+  const std::uint64_t first_;
   Vector<Visit> visits_;
   // One an output of the pass, then one an edge: the number of the visit that the tensor was computed by, kWanted + a
   // place, or kNowhere.

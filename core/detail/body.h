@@ -47,7 +47,10 @@ void follow_base(Body& view);
 
 /// The part of a Body that a saved tensor keeps: what the elements are, but not how they were computed.
 struct Elements {
-  std::atomic<std::int32_t> holds{1};  // saved tensors, and one for all handles together
+  // Who has it: handles, and holds, which are saved tensors and one for all handles together. They are one number, for
+  // either can become the other in another thread: looked at one by one, both may seem to be alone.
+  static constexpr std::int64_t kHandle = 1, kHold = std::int64_t{1} << 32, kAlone = kHold + kHandle;
+  std::atomic<std::int64_t> shares{kAlone};
   Ref<Storage> storage;
   Shape shape;
   Strides strides;  // in elements
@@ -66,11 +69,11 @@ struct Elements {
     return static_cast<T*>(storage->data()) + offset;
   }
 };
-inline void retain(Elements* elements) noexcept { add_to(elements->holds, 1); }
+inline void retain(Elements* elements) noexcept { add_to(elements->shares, Elements::kHold); }
 void release(Elements*) noexcept;
 
 /// What a Tensor points to. With the last handle goes what lies in Body, with the last hold the rest.
-struct Body : RefCounted, Elements {
+struct Body : Elements {
   // First what fits behind the flags of Elements, where the compiler puts it.
   bool is_hidden = false;  // a view made under NoGrad of a tensor that requires a gradient
   // Of a base, how often its history was rewritten; in a view, those that its own history knows of.
@@ -89,6 +92,7 @@ struct Body : RefCounted, Elements {
     return base && base->rewrites.load(std::memory_order_relaxed) != rewrites.load(std::memory_order_acquire);
   }
 };
+inline void retain(Body* body) noexcept { add_to(body->shares, Elements::kHandle); }
 void release(Body*) noexcept;
 /// Gives a body other memory and returns what it had.
 Ref<Storage> replace_storage(Body& body, Ref<Storage> storage) noexcept;

@@ -135,6 +135,54 @@ TEST_CASE("a million nodes that hang together by saved tensors or captures only"
   CHECK(Live() == before);
 }
 
+TEST_CASE("a million leaves that own each other by hooks or by grad() are freed on a small stack") {
+  on_small_stack([] {
+    Tensor leaf = ones({1}).requires_grad_();
+    for (int i = 0; i < kDeep / 2; ++i) {
+      const Tensor next = ones({1}).requires_grad_();
+      next.register_hook([leaf](const Tensor&) { return Tensor(); });
+      leaf = next;
+    }
+    for (int i = 0; i < kDeep / 4; ++i) {
+      const Tensor next = ones({1}).requires_grad_();
+      next.set_grad(leaf);
+      leaf = next;
+    }
+    for (int i = 0; i < kDeep / 4; ++i) {
+      const Tensor next = leaf * 2;
+      next.retain_grad().set_grad(leaf);
+      leaf = next.detach().requires_grad_();
+      leaf.set_grad(next);
+    }
+  });
+}
+
+TEST_CASE("threads: a handle goes in one while another saves the tensor and lets its own go") {
+  const Tensor w = ones({16}).requires_grad_();
+  Tensor mine, others;  // two handles of one tensor, each a thread's own
+  std::atomic<int> go{0}, dropped{0};
+  constexpr int kTimes = 2000;
+  std::thread other([&] {
+    for (int i = 1; i <= kTimes; ++i) {
+      while (go < i) std::this_thread::yield();
+      others = Tensor();
+      const Tensor reuse = full({16}, -7);
+      dropped = i;
+    }
+  });
+  int wrong = 0;
+  for (int i = 1; i <= kTimes; ++i) {
+    mine = others = full({16}, 3);
+    go = i;
+    const Tensor y = w * mine;
+    mine = Tensor();
+    while (dropped < i) std::this_thread::yield();
+    wrong += grad({sum(y)}, {w})[0].to_vector<float>()[0] != 3;
+  }
+  other.join();
+  CHECK(wrong == 0);
+}
+
 TEST_CASE("threads: grad() of shared parameters is that of one thread, bit for bit") {
   Generator generator(11);
   Tensor w = rand({8, 8}, DType::Float64, generator).requires_grad_(),
