@@ -11,29 +11,33 @@ namespace unroll {
 // -- Where
 
 namespace {
-thread_local const detail::Where* innermost = nullptr;
 thread_local bool quiet = false;
 }  // namespace
 
 namespace detail {
 
-void Where::push() noexcept {
-  outer_ = std::exchange(innermost, this);
-  pushed_ = true;
-}
+constinit thread_local const Where* innermost_of_thread = nullptr;
 
-void Where::pop() noexcept { innermost = outer_; }
-
-std::string Where::path() {
+std::string Where::join(bool parts_only) {
   std::vector<std::string> pieces;  // innermost first
-  for (const Where* where = innermost; where; where = where->outer_) {
+  for (const Where* where = innermost_of_thread; where; where = where->outer_) {
+    if (parts_only && !where->is_part()) continue;
     std::string piece = where->text();
     auto is_within = [&](const std::string& later) { return later == piece || later.starts_with(piece + '.'); };
     if (std::ranges::none_of(pieces, is_within)) pieces.push_back(std::move(piece));
   }
-  if (pieces.empty()) return "no module";
   std::reverse(pieces.begin(), pieces.end());
   return fmt::format("{}", fmt::join(pieces, ", "));
+}
+
+std::string Where::path() {
+  std::string path = join(false);
+  return path.empty() ? "no module" : path;
+}
+
+std::string whereabouts() {
+  const std::string path = Where::join(true);
+  return path.empty() ? path : fmt::format(" (in {})", path);
 }
 
 GradientScope::GradientScope(const Node& node) noexcept : node_(node), quiet_before_(std::exchange(quiet, true)) {}
@@ -85,8 +89,8 @@ void check_forward(const char* op, std::span<const Arg> inputs, std::span<const 
     for (std::size_t i = 0; i < inputs.size(); ++i)
       if (std::string at = find_nan(*inputs[i].tensor); !at.empty())
         source += fmt::format("{}input {} at {}", source.empty() ? "; it came in by " : " and ", i, at);
-    fail<GradError>("{}: output {} has a NaN at {}{}; in {}", op, j, find_nan(y),
-                    source.empty() ? "; no input has one" : source, Where::path());
+    throw GradError(fmt::format("{}: output {} has a NaN at {}{}; in {}", op, j, find_nan(y),
+                                source.empty() ? "; no input has one" : source, Where::path()));
   }
 }
 

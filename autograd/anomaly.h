@@ -35,31 +35,29 @@ class AnomalyMode {
 };
 
 namespace detail {
-/// A piece of the path that AnomalyMode names. Pieces of a thread form a stack.
+class Where;
+[[gnu::tls_model("initial-exec")]] extern constinit thread_local const Where* innermost_of_thread;
+
+/// A piece of the path that errors name, and AnomalyMode. Pieces of a thread form a stack.
 class Where {
  public:
   Where(const Where&) = delete;
   Where& operator=(const Where&) = delete;
   virtual std::string text() const = 0;
+  /// Whether it tells more than the op's name. A module that is part of no other does not.
+  virtual bool is_part() const { return true; }
   /// The pieces that this thread is in, outermost first: "rnn, step 7". A piece that a later one begins with is left
   /// out: "net" before "net.0". "no module" where there are none.
   static std::string path();
 
  protected:
-  Where() noexcept {
-    if (switches().anomaly) [[unlikely]]
-      push();
-  }
-  ~Where() {
-    if (pushed_) [[unlikely]]
-      pop();
-  }
+  Where() noexcept : outer_(std::exchange(innermost_of_thread, this)) {}
+  ~Where() { innermost_of_thread = outer_; }
 
  private:
-  void push() noexcept;
-  void pop() noexcept;
-  const Where* outer_ = nullptr;
-  bool pushed_ = false;
+  friend std::string whereabouts();
+  static std::string join(bool parts_only);
+  const Where* const outer_;
 };
 
 /// What a gradient function computes; check_forward leaves it to the engine, which names the function and the input.
@@ -87,8 +85,8 @@ void check_forward(const char* op, std::span<const Arg> inputs, std::span<const 
 std::string find_nan(const Tensor& x);
 }  // namespace detail
 
-/// Gives a name to what is computed until the end of the scope: "step 7". Modules of the library and those that use
-/// Module::hooked name themselves.
+/// Gives a name to what is computed until the end of the scope, "step 7", in the errors raised there and those of
+/// AnomalyMode. Modules of the library and those that use Module::hooked name themselves.
 class AnomalyScope final : private detail::Where {
  public:
   /// `label` must outlive the scope. A negative index is left out; file and line are the caller's, and left out where

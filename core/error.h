@@ -10,8 +10,8 @@
 #pragma GCC visibility push(default)
 namespace unroll {
 
-/// What every failure of the library is. The text says where (which op or call), what came and what was expected:
-/// "lstm: input has 7 features, expected input_size = 5".
+/// What every failure of the library is. The text says where (which op or call, and within a model in which module and
+/// step), what came and what was expected: "lstm: input has 7 features, expected input_size = 5 (in encoder.rnn)".
 class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -70,6 +70,10 @@ class OutOfMemory : public std::bad_alloc {
 };
 
 namespace detail {
+/// Where in a model this thread is, " (in encoder.rnn, step 7)", or "". Autograd, which knows, defines it.
+std::string whereabouts();
+
+/// With whereabouts() at its end.
 [[gnu::cold]] std::string format_text(fmt::string_view text, fmt::format_args args);
 
 template <class E, class... Args>

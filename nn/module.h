@@ -106,8 +106,8 @@ class Module {
   /// "_l0". It is in no list of modules itself.
   void add_members_of(Module& module, std::string suffix);
 
-  /// f(inputs…), with the module's hooks around it and its path() in the errors of AnomalyMode. An operator() does its
-  /// work in it:
+  /// f(inputs…), with the module's hooks around it and its path() in what errors say. An operator() does its work in
+  /// it:
   ///
   ///     Tensor operator()(const Tensor& x) const {
   ///       return hooked([this](const Tensor& x) { return head(tanh(body(x))); }, x);

@@ -46,13 +46,14 @@ class HookedCall {
   Tensor way_;  // from the outputs' node to that of the inputs
 };
 
-/// Names the module in the errors of AnomalyMode.
+/// Names the module in errors.
 class CallScope final : unroll::detail::Where {
  public:
   explicit CallScope(const Module& module) noexcept : module_(module) {}
 
  private:
   std::string text() const override;
+  bool is_part() const override;
   const Module& module_;
 };
 

@@ -222,7 +222,6 @@ auto Recurrent<C>::layers(const detail::StepLayout& layout, Tensor y, const Tens
   const std::vector<Tensor> resets = done.defined() ? layout.split(done) : std::vector<Tensor>();
   std::vector<State> last;
   for (std::int64_t layer = 0; layer < num_layers; ++layer) {
-    AnomalyScope scope("layer", layer, nullptr);
     std::array<State, 2> first;
     std::array<RNNWeights, 2> weights;  // drawn once a sequence, of cells that can do without begin()
     for (std::int64_t direction = 0; direction < num_directions(); ++direction) {
@@ -241,7 +240,7 @@ auto Recurrent<C>::layers(const detail::StepLayout& layout, Tensor y, const Tens
         const auto d = static_cast<std::size_t>(direction);
         const C& c = cell(layer, direction);
         State from = state_or_zeros(first[d], layout.batch, y.dtype());
-        Run run{kOp, x, std::move(from), direction == 1, resets, of_cell(reset_to, layer, direction)};
+        Run run{kOp, x, std::move(from), direction == 1, resets, of_cell(reset_to, layer, direction), layer};
         if (keep) run.steps = &trace.steps.emplace_back(x.size());
         if constexpr (FusedCell<C>)
           last.push_back(run.go([&](const Tensor& xt, const State& s) { return c.step(weights[d], xt, s); }));

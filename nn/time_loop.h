@@ -52,6 +52,7 @@ struct TimeLoop {
   bool reverse;
   const std::vector<Tensor>& resets;  // none, or [t] (B_t)
   State reset_to;
+  std::int64_t layer = -1;  // for errors as well
   Steps* steps = nullptr;
   std::vector<Tensor> outputs = std::vector<Tensor>(x.size());  // [t], each at the step it belongs to
 
@@ -71,8 +72,11 @@ struct TimeLoop {
       if (now > before) state = joined({state, part(start, before, now)});
       NamedTensors notes;
       detail::NoteScope noting(steps != nullptr ? &notes : nullptr);
-      AnomalyScope place(reverse ? "reverse step" : "step", static_cast<std::int64_t>(t), nullptr);
-      State next = step(x[t], state);
+      State next = [&] {
+        const AnomalyScope in_layer(layer < 0 ? "equations" : "layer", layer, nullptr),
+            at(reverse ? "reverse step" : "step", static_cast<std::int64_t>(t), nullptr);
+        return State(step(x[t], state));
+      }();
       check_step(next, state, t);
       state = std::move(next);
       outputs[t] = output_of(state);
