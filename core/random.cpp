@@ -4,9 +4,12 @@
 #include <unroll/core/random.h>
 #include <unroll/core/view.h>
 
+#include <algorithm>
 #include <limits>
 #include <numeric>
+#include <span>
 #include <utility>
+#include <vector>
 
 namespace unroll {
 
@@ -155,6 +158,84 @@ Tensor bernoulli(const Tensor& probabilities, Generator& generator) {
     kernels::bernoulli(x.raw<T>(), values, p.numel(), generator);
   });
   return x;
+}
+
+namespace {
+
+// The sum of a row's weights, in T as PyTorch has it.
+template <class T>
+T checked_sum(std::span<const T> weights, std::int64_t row) {
+  T sum = 0;
+  for (T w : weights) {
+    check<ValueError>(w >= 0 && w <= std::numeric_limits<T>::max(),
+                      "multinomial: expected finite weights >= 0, got {} in row {}", w, row);
+    sum += w;
+  }
+  check<ValueError>(sum > 0 && sum <= std::numeric_limits<T>::max(),
+                    "multinomial: expected weights of a finite sum > 0, got {} in row {}", sum, row);
+  return sum;
+}
+
+// The first category at which the cumulative probability reaches a uniform number, once a sample.
+template <class T>
+void draw_with_replacement(std::span<const T> weights, T sum, std::span<std::int64_t> chosen, Generator& g) {
+  std::vector<T> cumulative(weights.size());
+  std::partial_sum(weights.begin(), weights.end(), cumulative.begin());
+  for (T& c : cumulative) c /= sum;
+  cumulative.back() = 1;
+  for (std::int64_t& index : chosen) {
+    double u = 0;
+    kernels::uniform(&u, 1, 1, 0., 1., g);
+    index =
+        std::ranges::lower_bound(cumulative, u, {}, [](T c) { return static_cast<double>(c); }) - cumulative.begin();
+  }
+}
+
+// Exponential clocks of rates w, each of which first rings after a time e / w: the order in which they do is that of
+// draws without replacement.
+template <class T>
+void draw_first_to_ring(std::span<const T> weights, const T* clocks, std::span<std::int64_t> chosen) {
+  std::vector<std::pair<T, std::int64_t>> rates(weights.size());  // w / e, negated, so that the first come first
+  for (std::size_t c = 0; c < rates.size(); ++c)
+    rates[c] = {weights[c] > 0 ? -weights[c] / clocks[c] : T{0}, static_cast<std::int64_t>(c)};
+  std::ranges::partial_sort(rates, rates.begin() + std::ssize(chosen));
+  for (std::size_t k = 0; k < chosen.size(); ++k) chosen[k] = rates[k].second;
+}
+
+}  // namespace
+
+Tensor multinomial(const Tensor& probabilities, std::int64_t num_samples, bool replacement, Generator& generator) {
+  check<ShapeError>(probabilities.dim() == 1 || probabilities.dim() == 2,
+                    "multinomial: expected probabilities (C) or (N, C), got shape {}", probabilities.shape());
+  const std::int64_t categories = probabilities.size(-1), rows = probabilities.dim() == 2 ? probabilities.size(0) : 1;
+  check<ValueError>(num_samples > 0, "multinomial: expected num_samples > 0, got {}", num_samples);
+  check<ValueError>(replacement || num_samples <= categories,
+                    "multinomial: {} samples of {} categories need replacement", num_samples, categories);
+  Shape shape = probabilities.shape();
+  shape.back() = num_samples;
+  const Tensor chosen = empty(shape, DType::Int64), p = kernels::contiguous(probabilities);
+  dispatch_float("multinomial", p.dtype(), [&]<class T>() {
+    auto weights = [&](std::int64_t row) {
+      return std::span<const T>(p.raw<T>() + row * categories, static_cast<std::size_t>(categories));
+    };
+    auto samples = [&](std::int64_t row) {
+      return std::span(chosen.raw<std::int64_t>() + row * num_samples, static_cast<std::size_t>(num_samples));
+    };
+    std::vector<T> sums;
+    for (std::int64_t row = 0; row < rows; ++row) sums.push_back(checked_sum(weights(row), row));
+    if (replacement && num_samples > 1) {
+      for (std::int64_t row = 0; row < rows; ++row)
+        draw_with_replacement(weights(row), sums[static_cast<std::size_t>(row)], samples(row), generator);
+      return;
+    }
+    Tensor clocks = detail::laid_out_like(probabilities);
+    in_memory_order<T>(
+        clocks, [&](T* first, std::int64_t n, std::int64_t step) { kernels::exponential(first, n, step, generator); });
+    clocks = kernels::contiguous(clocks);
+    for (std::int64_t row = 0; row < rows; ++row)
+      draw_first_to_ring(weights(row), clocks.raw<T>() + row * categories, samples(row));
+  });
+  return chosen;
 }
 
 const Tensor& uniform_(const Tensor& x, double from, double to, Generator& generator) {

@@ -32,6 +32,16 @@ Tensor randn_like(const Tensor& like, Generator& generator = default_generator()
 /// 1 with the probability that stands in its place, else 0; of the same dtype. Raises ValueError for one outside [0,
 /// 1].
 Tensor bernoulli(const Tensor& probabilities, Generator& generator = default_generator());
+/// Int64 (num_samples) or (N, num_samples): indices of categories, each row's drawn by the weights in the row of
+/// `probabilities`, (C) or (N, C), whose sum need not be 1. Without replacement an index comes once, the likely ones
+/// early; one of weight 0 only where no others are left.
+///
+///     Tensor next = multinomial(softmax(logits, -1), 1);  // (N, 1): the next symbol of each sequence
+///
+/// Raises ShapeError for another rank, DTypeError unless floating, ValueError unless num_samples > 0, and without
+/// replacement ≤ C, and in each row all weights are finite and ≥ 0, with a sum that is finite and > 0.
+Tensor multinomial(const Tensor& probabilities, std::int64_t num_samples, bool replacement = false,
+                   Generator& generator = default_generator());
 
 // -- In place
 // Elements are drawn in the order in which they lie in memory, whatever the strides. All return x. They raise

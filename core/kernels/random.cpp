@@ -184,6 +184,11 @@ void bernoulli(T* x, const T* p, std::int64_t n, Generator& g) {
   for (std::int64_t i = 0; i < n; ++i) x[i] = static_cast<T>(unit<T>(g) < p[i]);
 }
 
+template <class T>
+void exponential(T* x, std::int64_t n, std::int64_t step, Generator& g) {
+  for (std::int64_t i = 0; i < n; ++i) x[i * step] = static_cast<T>(-std::log1p(-unit<double>(g)));
+}
+
 template void uniform(float*, std::int64_t, std::int64_t, float, float, Generator&);
 template void uniform(double*, std::int64_t, std::int64_t, double, double, Generator&);
 template void normal(float*, std::int64_t, std::int64_t, double, double, Generator&);
@@ -196,5 +201,7 @@ template void bernoulli(std::int64_t*, std::int64_t, std::int64_t, double, Gener
 template void bernoulli(bool*, std::int64_t, std::int64_t, double, Generator&);
 template void bernoulli(float*, const float*, std::int64_t, Generator&);
 template void bernoulli(double*, const double*, std::int64_t, Generator&);
+template void exponential(float*, std::int64_t, std::int64_t, Generator&);
+template void exponential(double*, std::int64_t, std::int64_t, Generator&);
 
 }  // namespace unroll::kernels

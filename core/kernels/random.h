@@ -52,6 +52,10 @@ void bernoulli(T* x, std::int64_t n, std::int64_t step, double p, Generator& g);
 template <class T>
 void bernoulli(T* x, const T* p, std::int64_t n, Generator& g);
 
+/// x ← −ln(1 − u), exponential with mean 1, u in double whatever T is.
+template <class T>
+void exponential(T* x, std::int64_t n, std::int64_t step, Generator& g);
+
 /// MKL's VSL_BRNG_MCG31, a multiplicative congruential generator: x[i+1] = 1132489760 x[i] mod (2³¹ − 1).
 class Mcg31 {
  public:

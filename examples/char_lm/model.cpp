@@ -102,15 +102,11 @@ double bits_per_character(Model& model, const std::vector<std::int64_t>& symbols
 
 namespace {
 
-// A symbol drawn with probabilities softmax(logits / temperature): the first whose cumulative probability exceeds a
-// uniform number. The largest logit is 0 before it is divided by next to nothing.
+// A symbol drawn with probabilities softmax(logits / temperature). The largest logit is 0 before it is divided by next
+// to nothing.
 std::int64_t draw(const Tensor& logits, double temperature) {
   if (temperature == 0) return argmax(logits).item<std::int64_t>();
-  std::vector<double> p = softmax((logits - amax(logits)).to(DType::Float64) / temperature, 0).to_vector<double>();
-  double left = rand({1}, DType::Float64).item();
-  std::size_t symbol = 0;
-  while (symbol + 1 < p.size() && left >= p[symbol]) left -= p[symbol++];
-  return static_cast<std::int64_t>(symbol);
+  return multinomial(softmax((logits - amax(logits)).to(DType::Float64) / temperature, 0), 1).item<std::int64_t>();
 }
 
 }  // namespace

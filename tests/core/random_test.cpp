@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 #include <unroll/autograd/engine.h>
 #include <unroll/autograd/ops/compare.h>
+#include <unroll/autograd/ops/reduce.h>
 #include <unroll/autograd/ops/shape.h>
 #include <unroll/core/kernels/random.h>
 #include <unroll/core/random.h>
@@ -11,6 +12,7 @@
 
 #include <cmath>
 #include <limits>
+#include <set>
 
 using namespace unroll;
 
@@ -167,6 +169,64 @@ TEST_CASE("random: bernoulli_ from MKL's stream and from the portable one") {
   bernoulli_(views::transpose(x, 0, 1), .5, g.manual_seed(123));
   CHECK(bits(views::transpose(x, 0, 1)) == "111111010000001010110001100001010000");
   CHECK(g.bernoulli_stream() == BernoulliStream::Mkl);
+}
+
+TEST_CASE("random: multinomial draws what torch draws, of float32 and float64, with replacement and without") {
+  manual_seed(0);
+  const Tensor p = rand({2, 6});
+  auto drawn = [](const Tensor& chosen) { return chosen.to_vector<std::int64_t>(); };
+  CHECK(drawn(multinomial(p, 4)) == Ints{5, 0, 1, 4, 5, 0, 3, 1});
+  CHECK(drawn(multinomial(p, 4, true)) == Ints{4, 5, 1, 4, 0, 2, 1, 2});
+  CHECK(drawn(multinomial(select(p, 0, 0), 3)) == Ints{1, 5, 0});
+  const Tensor q = p.to(DType::Float64);
+  CHECK(drawn(multinomial(q, 5)) == Ints{1, 0, 5, 4, 2, 3, 1, 2, 5, 0});
+  CHECK(drawn(multinomial(select(q, 0, 1), 5, true)) == Ints{2, 2, 4, 0, 5});
+  CHECK(rand({1}).item() == doctest::Approx(0.1099579930305481));
+  CHECK(drawn(multinomial(q, 1, true, manual_seed(4))) == drawn(multinomial(q, 1, false, manual_seed(4))));
+  CHECK(multinomial(zeros({0, 3}), 1).shape() == Shape{0, 1});
+  CHECK(multinomial(zeros({0, 3}), 9, true).shape() == Shape{0, 9});
+}
+
+TEST_CASE("random: multinomial's weights are drawn for in the order of their memory, as in torch") {
+  manual_seed(0);
+  const Tensor p = rand({5, 4});
+  CHECK(multinomial(transpose(p, 0, 1), 2, false, manual_seed(1)).to_vector<std::int64_t>() ==
+        Ints{0, 4, 1, 4, 3, 1, 3, 2});
+}
+
+TEST_CASE("random: multinomial draws in proportion, and weight 0 last") {
+  constexpr int kDraws = 20000;
+  const Tensor weights = tensor({1., 0., 2., 5.}), many = expand(weights, {kDraws, 4});
+  for (bool replacement : {false, true}) {
+    CAPTURE(replacement);
+    const Tensor chosen = multinomial(many, replacement ? 2 : 1, replacement, manual_seed(11));
+    for (std::int64_t c = 0; c < 4; ++c) {
+      const double share = mean(eq(chosen, static_cast<double>(c)).to(DType::Float64)).item();
+      CHECK(share == doctest::Approx(weights.to_vector<float>()[static_cast<std::size_t>(c)] / 8).epsilon(0.04));
+    }
+  }
+  const std::vector<std::int64_t> order = multinomial(weights, 4, false, manual_seed(11)).to_vector<std::int64_t>();
+  CHECK(order.back() == 1);
+  CHECK(std::set(order.begin(), order.end()).size() == 4);
+}
+
+TEST_CASE("random: what multinomial refuses, before it has drawn") {
+  Generator g(3);
+  auto refuses = [&](const Tensor& p, std::int64_t samples, bool replacement, const char* text) {
+    CHECK_THROWS_WITH_AS(multinomial(p, samples, replacement, g), doctest::Contains(text), ValueError);
+  };
+  refuses(ones({3}), 0, true, "expected num_samples > 0, got 0");
+  refuses(ones({3}), 4, false, "4 samples of 3 categories need replacement");
+  refuses(ones({2, 0}), 1, false, "1 samples of 0 categories");
+  refuses(ones({0}), 1, true, "finite sum > 0, got 0 in row 0");
+  refuses(tensor({{1., 2.}, {0., 0.}}), 1, false, "finite sum > 0, got 0 in row 1");
+  refuses(tensor({{1., 2.}, {-1., 3.}}), 1, true, "got -1 in row 1");
+  for (double bad : {kNan, kInf}) refuses(full({2}, bad), 1, false, "expected finite weights >= 0");
+  refuses(full({3}, 3e38), 1, false, "finite sum > 0, got inf in row 0");
+  CHECK_THROWS_WITH_AS(multinomial(ones({2, 2, 2}), 1), doctest::Contains("got shape (2, 2, 2)"), ShapeError);
+  CHECK_THROWS_AS(multinomial(scalar(1), 1), ShapeError);
+  CHECK_THROWS_AS(multinomial(ones({2}, DType::Int64), 1), DTypeError);
+  CHECK(g.random32() == Generator(3).random32());
 }
 
 TEST_CASE("random: arguments outside their domain") {
