@@ -1,6 +1,10 @@
 #include <unroll/autograd/grad_mode.h>
+#include <unroll/autograd/ops/matmul.h>
+#include <unroll/autograd/ops/reduce.h>
+#include <unroll/autograd/ops/shape.h>
 #include <unroll/nn/init.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace unroll::nn::init {
@@ -22,6 +26,14 @@ const Tensor& constant_(const Tensor& x, double value) {
 
 const Tensor& zeros_(const Tensor& x) { return constant_(x, 0); }
 const Tensor& ones_(const Tensor& x) { return constant_(x, 1); }
+
+const Tensor& eye_(const Tensor& x) {
+  check<ShapeError>(x.dim() == 2, "eye_: expected a matrix, got shape {}", x.shape());
+  NoGrad guard;
+  x.zero_();
+  for (std::int64_t i = 0; i < std::min(x.size(0), x.size(1)); ++i) narrow(select(x, 0, i), 0, i, 1).fill_(1);
+  return x;
+}
 
 double calculate_gain(std::string_view nonlinearity, double negative_slope) {
   if (nonlinearity == "linear" || nonlinearity == "sigmoid") return 1;
@@ -79,6 +91,41 @@ const Tensor& kaiming_uniform_(const Tensor& x, const KaimingOptions& options, G
 
 const Tensor& kaiming_normal_(const Tensor& x, const KaimingOptions& options, Generator& generator) {
   return init::normal_(x, 0, kaiming_std("kaiming_normal_", x, options), generator);
+}
+
+namespace {
+// Gram-Schmidt: of each row of `a` stays what is orthogonal to the rows before it, of length 1. Many rows at a time, so
+// that nearly all of it is products of matrices, and twice, as rounding in the first pass is magnified by what little
+// of a row remains (Giraud et al. 2005; in blocks Barlow and Smoktunowicz 2013).
+void make_rows_orthonormal(const Tensor& a) {
+  constexpr std::int64_t kRows = 32;
+  auto subtract_along = [](const Tensor& rows, const Tensor& basis) {
+    if (basis.size(0) > 0) rows.sub_(matmul(matmul(rows, transpose(basis, 0, 1)), basis));
+  };
+  for (std::int64_t first = 0; first < a.size(0); first += kRows) {
+    const Tensor block = narrow(a, 0, first, std::min(kRows, a.size(0) - first));
+    for (int pass = 0; pass < 2; ++pass) {
+      subtract_along(block, narrow(a, 0, 0, first));
+      for (std::int64_t i = 0; i < block.size(0); ++i) {
+        const Tensor row = narrow(block, 0, i, 1);
+        subtract_along(row, narrow(block, 0, 0, i));
+        row.div_(norm(row));
+      }
+    }
+  }
+}
+}  // namespace
+
+const Tensor& orthogonal_(const Tensor& x, double gain, Generator& generator) {
+  check<ShapeError>(x.dim() >= 2, "orthogonal_: expected at least 2 dimensions, (out, in, …), got shape {}", x.shape());
+  if (x.numel() == 0) return x;
+  NoGrad guard;
+  const std::int64_t out = x.size(0), rest = x.numel() / out;
+  const bool tall = out >= rest;  // a square has its columns made orthonormal, as in torch
+  Tensor a = unroll::normal_(empty({out, rest}, x.dtype()), 0, 1, generator).to(DType::Float64);
+  if (tall) a = transpose(a, 0, 1).contiguous();
+  make_rows_orthonormal(a);
+  return x.copy_(reshape(tall ? transpose(a, 0, 1) : a, x.shape())).mul_(gain);
 }
 
 }  // namespace unroll::nn::init

@@ -13,6 +13,9 @@ const Tensor& normal_(const Tensor& x, double mean = 0, double std = 1, Generato
 const Tensor& constant_(const Tensor& x, double value);
 const Tensor& zeros_(const Tensor& x);
 const Tensor& ones_(const Tensor& x);
+/// Ones on the diagonal of a matrix, zeros elsewhere: what weight_hh of a ReLU RNN starts from in Le et al. 2015.
+/// Raises ShapeError unless x has two dimensions.
+const Tensor& eye_(const Tensor& x);
 
 /// By how much a nonlinearity shrinks the standard deviation, inverted: 1 for "linear" and "sigmoid", 5/3 for "tanh",
 /// √2 for "relu", 3/4 for "selu", √(2 / (1 + slope²)) for "leaky_relu". Raises ValueError for another name.
@@ -40,6 +43,13 @@ const Tensor& kaiming_uniform_(const Tensor& x, const KaimingOptions& options = 
 /// N(0, std²), std = gain / √fan.
 const Tensor& kaiming_normal_(const Tensor& x, const KaimingOptions& options = {},
                               Generator& generator = default_generator());
+
+/// `gain` times a matrix with orthonormal columns, or rows if it is wider than tall, made of normal numbers (Saxe et
+/// al. 2013); dimensions after the first count as one. A state that is multiplied by it neither grows nor decays.
+/// Computed in float64, so a float32 x gets torch's numbers but for torch's rounding. Each gate of an LSTM by itself:
+/// `for (const Tensor& gate : chunk(cell.weight_hh, 4)) init::orthogonal_(gate)`. Fewer than two dimensions raise
+/// ShapeError.
+const Tensor& orthogonal_(const Tensor& x, double gain = 1, Generator& generator = default_generator());
 
 }  // namespace unroll::nn::init
 #pragma GCC visibility pop

@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
+#include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/compare.h>
+#include <unroll/autograd/ops/matmul.h>
 #include <unroll/autograd/ops/shape.h>
 #include <unroll/nn/init.h>
 
@@ -60,6 +62,62 @@ TEST_CASE("init: gains") {
   CHECK(init::calculate_gain("leaky_relu") == std::sqrt(2 / (1 + 0.01 * 0.01)));
   CHECK(init::calculate_gain("leaky_relu", 1) == 1);
   CHECK_THROWS_WITH_AS(init::calculate_gain("gelu"), doctest::Contains("got \"gelu\""), ValueError);
+}
+
+TEST_CASE("init: the identity, of matrices that are no squares too") {
+  CHECK(equal(init::eye_(full({3, 3}, 7)), eye(3)));
+  CHECK(init::eye_(full({2, 3}, 7, DType::Float64)).to_vector<double>() == std::vector<double>{1, 0, 0, 0, 1, 0});
+  CHECK(init::eye_(full({3, 2}, 7, DType::Float64)).to_vector<double>() == std::vector<double>{1, 0, 0, 1, 0, 0});
+  Tensor w = ones({2, 2}).requires_grad_();
+  CHECK(equal(init::eye_(w).detach(), eye(2)));
+  CHECK(w.is_leaf());
+  CHECK_THROWS_WITH_AS(init::eye_(empty({2, 2, 2})), doctest::Contains("expected a matrix, got shape (2, 2, 2)"),
+                       ShapeError);
+}
+
+TEST_CASE("init: orthogonal_ starts from the normal numbers that torch's does and finds the same matrix") {
+  manual_seed(0);
+  auto check_drawn = [](const Shape& shape, const std::vector<double>& start, double last) {
+    CAPTURE(to_string(shape));
+    const std::vector<double> w = init::orthogonal_(empty(shape, DType::Float64), 2).to_vector<double>();
+    for (std::size_t i = 0; i < start.size(); ++i) CHECK(w[i] == doctest::Approx(start[i]).epsilon(1e-12));
+    CHECK(w.back() == doctest::Approx(last).epsilon(1e-12));
+  };
+  check_drawn({3, 3}, {1.8222699020693933, 0.15026084715619908, 0.8104036536343504}, -1.3342235577491792);
+  check_drawn({4, 2}, {-0.6764309382352969, -1.4625632073661456, 0.3052859480111417}, -0.7353502911768037);
+  check_drawn({2, 4}, {0.40774099655367824, -0.974775646035217, -1.6491582997043133}, 0.39534892836817365);
+  check_drawn({2, 2, 3}, {1.169143710683779, -1.1937888762278142, -0.731853612227035}, -0.5603428219975433);
+  manual_seed(0);
+  const Tensor w = init::orthogonal_(empty({3, 3}));
+  CHECK(w.to_vector<float>()[8] == doctest::Approx(-0.6671117544174194).epsilon(1e-6));
+  CHECK(rand({1}).item() == doctest::Approx(0.6816085577011108));
+  manual_seed(0);
+  const Tensor large = init::orthogonal_(empty({400, 400}, DType::Float64));
+  CHECK(select(select(large, 0, 150), 0, 50).item() == doctest::Approx(0.1498725798710895).epsilon(1e-11));
+  CHECK(select(select(large, 0, 399), 0, 399).item() == doctest::Approx(-0.09368216067603048).epsilon(1e-10));
+}
+
+TEST_CASE("init: rows of orthogonal_, or columns of a tall matrix, are orthonormal at any size") {
+  for (const Shape& shape : {Shape{1, 1}, Shape{5, 5}, Shape{31, 70}, Shape{33, 33}, Shape{100, 65}, Shape{256, 256}}) {
+    CAPTURE(to_string(shape));
+    Tensor w = init::orthogonal_(empty(shape, DType::Float64), 3);
+    Tensor wt = transpose(w, 0, 1), gram = shape[0] > shape[1] ? matmul(wt, w) : matmul(w, wt);
+    CHECK(allclose(gram, eye(gram.size(0), DType::Float64) * 9, 0, 1e-13));
+  }
+}
+
+TEST_CASE("init: orthogonal_ in place on what requires a gradient, gate by gate, and what it refuses") {
+  Tensor w = empty({8, 2}).requires_grad_();
+  for (const Tensor& gate : chunk(w, 4)) {
+    init::orthogonal_(gate);
+    const Tensor q = gate.detach();
+    CHECK(allclose(matmul(q, transpose(q, 0, 1)), eye(2), 0, 1e-6));
+  }
+  CHECK(w.is_leaf());
+  CHECK(init::orthogonal_(empty({3, 0})).numel() == 0);
+  CHECK(init::orthogonal_(empty({0, 3})).numel() == 0);
+  CHECK_THROWS_WITH_AS(init::orthogonal_(empty({3})), doctest::Contains("expected at least 2 dimensions"), ShapeError);
+  CHECK_THROWS_AS(init::orthogonal_(zeros({2, 2}, DType::Int64)), DTypeError);
 }
 
 TEST_CASE("init: fans need two dimensions, and no elements need no fan") {
