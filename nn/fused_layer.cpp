@@ -218,7 +218,9 @@ void backward(const Layer& layer, Gradients g, const Saved& s, std::span<Tensor>
           data<T>(dh_n), data<T>(dc_n)};
       for (std::size_t i = base; i < base + kIh; ++i)
         if (s.needs(i)) dx[i] = unroll::detail::new_like(*s.layout(i), layer.dtype);
-      const bool add = prepare_weights(s, layer.dtype, dx.subspan(base + kIh, kInputs - kIh), base + kIh);
+      // weight_hr is the last of them; c_1 alone does not depend on it.
+      const bool has_h = layer.steps > 1 || dy.defined() || dh_n.defined();
+      const bool add = prepare_weights(s, layer.dtype, dx.subspan(base + kIh, kHr - kIh + has_h), base + kIh);
       auto to = [&](std::size_t i) { return data<T>(dx[base + i]); };
       const kernels::RecurrentGradients<T> of_inputs{data<T>(dx[0]), add_x || d == 1, to(kH),      to(kC),  to(kIh),
                                                      to(kHh),        to(kBiasIh),     to(kBiasHh), to(kHr), add};

@@ -9,7 +9,9 @@ namespace unroll::optim {
 ///
 ///     lr = eta_min + (base_lr − eta_min) (1 + cos(π T_cur / T_i)) / 2
 ///
-/// with T_cur epochs of T_i gone. Raises ValueError unless T_0 ≥ 1, T_mult ≥ 1, both whole, and eta_min is finite.
+/// with T_cur epochs of T_i gone. Begun at a last_epoch, or moved to a restart by step(epoch), it is where so many
+/// steps lead, which torch is not always. Raises ValueError unless T_0 ≥ 1, T_mult ≥ 1, both whole, and eta_min is
+/// finite.
 class CosineAnnealingWarmRestarts final : public LRScheduler {
  public:
   CosineAnnealingWarmRestarts(Optimizer& optimizer, std::int64_t T_0, std::int64_t T_mult = 1, double eta_min = 0,

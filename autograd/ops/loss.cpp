@@ -55,6 +55,18 @@ Tensor huber(const Tensor& x, double delta) {
                 [delta](const Tensor& g, const Saved& s) { return g * clamp(s[0], -delta, delta); });
 }
 
+/// x² / (2β) where |x| < β, else |x| − β/2: not huber(x, β) / β, whose numerator may be ∞.   d/dx = x/β, cut off at ±1
+Tensor smooth_l1(const Tensor& x, double beta) {
+  const bool is_abs = dispatch_float("smooth_l1_loss", x.dtype(), [&]<class T>() { return static_cast<T>(beta) == 0; });
+  if (is_abs) return abs(x);
+  Tensor y = kernels::map("smooth_l1", x, [beta](auto v) {
+    auto size = std::abs(v), b = static_cast<decltype(v)>(beta);
+    return size < b ? size * size / 2 / b : size - b / 2;
+  });
+  return record("smooth_l1", {x}, y, save(x),
+                [beta](const Tensor& g, const Saved& s) { return g * clamp(s[0] / beta, -1, 1); });
+}
+
 }  // namespace
 
 Tensor mse_loss(const Tensor& input, const Tensor& target, const LossOptions& options) {
@@ -67,8 +79,8 @@ Tensor l1_loss(const Tensor& input, const Tensor& target, const LossOptions& opt
 
 Tensor smooth_l1_loss(const Tensor& input, const Tensor& target, const SmoothL1LossOptions& options) {
   check<ValueError>(options.beta >= 0, "smooth_l1_loss: beta = {} must not be negative", options.beta);
-  Tensor x = difference("smooth_l1_loss", input, target);
-  return reduce("smooth_l1_loss", options.beta > 0 ? huber(x, options.beta) / options.beta : abs(x), options.reduction);
+  return reduce("smooth_l1_loss", smooth_l1(difference("smooth_l1_loss", input, target), options.beta),
+                options.reduction);
 }
 
 Tensor huber_loss(const Tensor& input, const Tensor& target, const HuberLossOptions& options) {

@@ -63,6 +63,22 @@ TEST_CASE("loss: smooth_l1, huber and l1 inside, at and beyond their corners") {
   CHECK(near(gradient(l1_loss(x, zero, {.reduction = kNone}), x), {-1, -1, -1, 0, 1, 1, 1}));
 }
 
+TEST_CASE("loss: smooth_l1 of the largest numbers and of betas that a float hardly has, as in torch") {
+  const Tensor large = tensor({1e38f, -1e38f}).requires_grad_();
+  Tensor y = smooth_l1_loss(large, zeros(2), {.reduction = Reduction::None, .beta = 2e5});
+  CHECK(y.to_vector<float>() == std::vector<float>{1e38f, 1e38f});
+  CHECK(gradient(y, large).to_vector<float>() == std::vector<float>{1, -1});
+  const Tensor x = tensor({1e38f, -1.f, 0.f, 3e-44f}).requires_grad_();
+  for (double beta : {1e-42, 1e-44, 1e-50}) {
+    CAPTURE(beta);
+    y = smooth_l1_loss(x, zeros(4), {.reduction = Reduction::None, .beta = beta});
+    const std::vector<float> value = y.to_vector<float>(), slope = gradient(y, x).to_vector<float>();
+    CHECK(std::vector(value.begin(), value.end() - 1) == std::vector<float>{1e38f, 1, 0});
+    CHECK(std::vector(slope.begin(), slope.end() - 1) == std::vector<float>{1, -1, 0});
+    if (beta < 3e-44) CHECK(slope.back() == 1);
+  }
+}
+
 TEST_CASE("loss: far from the target the gradient of the linear losses stays finite") {
   Tensor x = tensor({kInf, -kInf}, f64).requires_grad_(), zero = zeros(2, f64);
   Tensor y = smooth_l1_loss(x, zero) + huber_loss(x, zero, {.delta = 2});

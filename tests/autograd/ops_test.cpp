@@ -187,7 +187,7 @@ const OpRow kTable[] = {
 
     // loss
     {"huber", [](T a, T b) { return huber_loss(a, b, {.reduction = Reduction::None, .delta = 0.8}); }, kSame},
-    {"huber", [](T a, T b) { return smooth_l1_loss(a, b, {.reduction = Reduction::Sum, .beta = 0.8}); }, kSame},
+    {"smooth_l1", [](T a, T b) { return smooth_l1_loss(a, b, {.reduction = Reduction::Sum, .beta = 0.8}); }, kSame},
     {"mse_loss", [](T a, T b) { return mse_loss(a, b); }, {{{2, 3}, {2, 3}}, {{}, {}}}},
     {"l1_loss", [](T a, T b) { return l1_loss(a, b, {.reduction = Reduction::None}); }, kSame},
     {"binary_cross_entropy_with_logits", [](T a, T b) { return binary_cross_entropy_with_logits(a, b, {.weight = weights(a), .pos_weight = weights(a) * 2}); }, {{{2, 3}, {2, 3}}}},

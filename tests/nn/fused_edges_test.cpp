@@ -94,3 +94,25 @@ TEST_CASE("fused layers: denormals are zeros in backward too") {
   }
 }
 #endif
+
+TEST_CASE("fused layers: weight_hr has a gradient only where some h was used, as by ops") {
+  const nn::LSTM lstm(2, 3, {.num_layers = 2, .proj_size = 2, .dtype = kDouble});
+  const nn::LSTMCell single(2, 3, {.dtype = kDouble, .proj_size = 2});
+  for (bool fused : {true, false}) {
+    CAPTURE(fused);
+    FusedMode mode(fused);
+    auto has_gradient = [](const Tensor& loss, const nn::LSTMCell& cell) {
+      return grad({loss}, {cell.weight_hr}, {.retain_graph = true, .allow_unused = true})[0].defined();
+    };
+    auto [output, state] = lstm(randn({1, 4, 2}, kDouble));
+    CHECK_FALSE(has_gradient(sum(state.c), lstm.cell(1)));
+    CHECK(has_gradient(sum(state.c), lstm.cell(0)));  // by the layer above
+    CHECK(has_gradient(sum(state.h), lstm.cell(1)));
+    CHECK(has_gradient(sum(output), lstm.cell(1)));
+    CHECK(has_gradient(sum(lstm(randn({2, 4, 2}, kDouble)).state.c), lstm.cell(1)));  // by the gates of step 1
+    const nn::LSTMState one = single(randn({4, 2}, kDouble));
+    CHECK_FALSE(has_gradient(sum(one.c), single));
+    CHECK(has_gradient(sum(one.h), single));
+    CHECK(has_gradient(sum(single(randn({4, 2}, kDouble), one).c), single));
+  }
+}
