@@ -20,7 +20,9 @@ class FunctionContext {
   // -- In forward
 
   /// Keeps tensors for backward: arguments, results, or what was computed in between. They are checked against being
-  /// written in place and are freed with the graph. Second derivatives flow through arguments and results only.
+  /// written in place and are freed with the graph. Second derivatives flow through arguments and results only: if
+  /// backward reads anything else that depends on the arguments, say `once_differentiable`, or they are wrong
+  /// (gradgradcheck finds it).
   void save_for_backward(TensorList tensors) { to_save_.assign(tensors.begin(), tensors.end()); }
   /// Says that forward will write this argument in place and return it. Raises GradError when that cannot be: a leaf
   /// that requires a gradient, memory that a view shares.

@@ -15,6 +15,8 @@ namespace {
 ///
 ///     f = σ(a_f + u_f h)    n = tanh(a_n + u_n (f·h))    h' = (1 − f)·h + f·n
 struct MGUStep : Function<MGUStep> {
+  // f and n are saved, and are neither arguments nor results: a second derivative would take them for constants.
+  static constexpr bool once_differentiable = true;
   struct Context : FunctionContext {
     bool right;
   };

@@ -32,6 +32,9 @@ struct CheckedModule {
   /// `gates` blocks where they have gates · hidden_size rows.
   CheckedModule(const Module& module, const std::vector<Tensor>& arguments, std::vector<std::string> names,
                 const std::vector<std::string>& gates, std::int64_t hidden_size);
+  bool gradgradcheck(const CheckedFunction& f, const GradcheckOptions& options) const {
+    return unroll::detail::passed(unroll::detail::gradgradcheck_report(f, inputs, {}, options, labels), options);
+  }
 };
 
 /// A module that takes a state: a cell or a layer of cells.
@@ -165,6 +168,24 @@ bool gradcheck(const M& module, const Tensor& x, const GradcheckOptions& options
 template <detail::OfInputs F>
 bool gradcheck(const Module& module, F f, const std::vector<Tensor>& inputs, const GradcheckOptions& options = {}) {
   return unroll::detail::passed(gradcheck_report(module, std::move(f), inputs, options), options);
+}
+
+/// The same of second derivatives, as unroll::gradgradcheck: what a gradient written by hand has wrong most easily.
+template <detail::Stateful M>
+bool gradgradcheck(const M& module, const Tensor& x, const typename M::State& state = {},
+                   const GradcheckOptions& options = {}) {
+  return detail::checked(module, x, state).gradgradcheck(detail::function_of(module), options);
+}
+template <detail::Stateless M>
+bool gradgradcheck(const M& module, const Tensor& x, const GradcheckOptions& options = {}) {
+  detail::CheckedModule checked(module, {x}, {"x"}, detail::gates_of(module), 0);
+  return checked.gradgradcheck([&module](const std::vector<Tensor>& in) { return detail::tensors_of(module(in[0])); },
+                               options);
+}
+template <detail::OfInputs F>
+bool gradgradcheck(const Module& module, F f, const std::vector<Tensor>& inputs, const GradcheckOptions& options = {}) {
+  return detail::CheckedModule(module, inputs, {}, {}, 0)
+      .gradgradcheck(unroll::detail::checked_function(std::move(f)), options);
 }
 
 /// Where in time the gradient of a layer of cells goes wrong: a cotangent at one step of the output at a time.
