@@ -167,5 +167,7 @@ std::string to_string(const Tensor& x) {
 }
 
 std::ostream& operator<<(std::ostream& stream, const Tensor& x) { return stream << to_string(x); }
+std::ostream& operator<<(std::ostream& stream, const Shape& shape) { return stream << to_string(shape); }
+std::ostream& operator<<(std::ostream& stream, DType dtype) { return stream << to_string(dtype); }
 
 }  // namespace unroll

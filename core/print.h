@@ -17,6 +17,7 @@ namespace unroll {
 std::string to_string(const Tensor& x);
 
 std::ostream& operator<<(std::ostream& stream, const Tensor& x);
+std::ostream& operator<<(std::ostream& stream, DType dtype);
 
 }  // namespace unroll
 #pragma GCC visibility pop

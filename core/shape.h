@@ -6,6 +6,7 @@
 #include <concepts>
 #include <cstdint>
 #include <initializer_list>
+#include <iosfwd>
 #include <span>
 #include <string>
 #include <string_view>
@@ -76,6 +77,7 @@ class Shape {
     for (std::size_t d = 0; equal && d < size_; ++d) equal = begin()[d] == sizes.begin()[d];
     return equal;
   }
+  friend std::ostream& operator<<(std::ostream& stream, const Shape& shape);
   bool operator==(const Shape& other) const noexcept {
     if (size_ != other.size_) return false;
     if (size_ > kInline) [[unlikely]]

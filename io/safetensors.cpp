@@ -140,10 +140,14 @@ Tensor read_tensor(const Entry& entry, std::string_view data) {
 Safetensors read_safetensors(std::string_view bytes) {
   std::uint64_t length = 0;
   check<FormatError>(bytes.size() >= sizeof length, "safetensors: {} bytes are too few", bytes.size());
+  const bool is_zip = bytes.starts_with("PK\3\4");  // or a header of as many bytes
   std::memcpy(&length, bytes.data(), sizeof length);
   bytes.remove_prefix(sizeof length);
-  check<FormatError>(length >= 2 && length <= kLongestHeader && length <= bytes.size(),
-                     "safetensors: a header of {} bytes where {} follow", length, bytes.size());
+  const bool fits = length >= 2 && length <= kLongestHeader && length <= bytes.size();
+  check<FormatError>(fits || !is_zip,
+                     "safetensors: this is a zip archive, as torch.save writes; save the state_dict "
+                     "with save_file of safetensors.torch");
+  check<FormatError>(fits, "safetensors: a header of {} bytes where {} follow", length, bytes.size());
   Header header = read_header(bytes.substr(0, length));
   bytes.remove_prefix(length);
   check_entries(header.entries, static_cast<std::int64_t>(bytes.size()));

@@ -208,4 +208,7 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
       [](const Tensor& g, const Saved& s) { return where(s[0], zeros_like(g), g); });
 }
 
+Tensor where(const Tensor& condition, const Tensor& a, double b) { return where(condition, a, scalar(b, a.dtype())); }
+Tensor where(const Tensor& condition, double a, const Tensor& b) { return where(condition, scalar(a, b.dtype()), b); }
+
 }  // namespace unroll

@@ -58,6 +58,8 @@ Tensor minimum(const Tensor& a, const Tensor& b);
 Tensor clamp(const Tensor& x, double lowest, double highest);
 /// a where `condition` (Bool) is true, else b; all three broadcast.
 Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b);
+Tensor where(const Tensor& condition, const Tensor& a, double b);
+Tensor where(const Tensor& condition, double a, const Tensor& b);
 
 }  // namespace unroll
 #pragma GCC visibility pop

@@ -133,7 +133,7 @@ Tensor masked_fill(const Tensor& x, const Tensor& mask, double value) {
   check<DTypeError>(mask.dtype() == DType::Bool, "masked_fill: expected a mask of bool, got {}", mask.dtype());
   check<ShapeError>(broadcast("masked_fill", mask.shape(), x.shape()) == x.shape(),
                     "masked_fill: mask of shape {} does not broadcast to {}", mask.shape(), x.shape());
-  return where(mask, scalar(value, x.dtype()), x);
+  return where(mask, value, x);
 }
 
 }  // namespace unroll

@@ -1,6 +1,8 @@
 #pragma once
 #include <unroll/core/tensor.h>
 
+#include <limits>
+
 #pragma GCC visibility push(default)
 /// Rearrangements of tensors of any dtype. Those said to be views share x's memory; the others copy. Negative
 /// dimensions and indices count from the end; one out of range raises IndexError.
@@ -32,7 +34,8 @@ Tensor unsqueeze(const Tensor& x, std::int64_t dim);
 /// The view x[…, start : start + length, …] along `dim`.
 Tensor narrow(const Tensor& x, std::int64_t dim, std::int64_t start, std::int64_t length);
 /// The view x[…, start : end : step, …]; start and end are clamped as Python does, step ≥ 1.
-Tensor slice(const Tensor& x, std::int64_t dim, std::int64_t start, std::int64_t end, std::int64_t step = 1);
+Tensor slice(const Tensor& x, std::int64_t dim, std::int64_t start,
+             std::int64_t end = std::numeric_limits<std::int64_t>::max(), std::int64_t step = 1);
 /// The view x[…, index, …], one dimension less.
 Tensor select(const Tensor& x, std::int64_t dim, std::int64_t index);
 

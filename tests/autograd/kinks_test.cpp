@@ -41,6 +41,8 @@ TEST_CASE("kinks: derivatives at kinks are torch's") {
       {"amax", [](T x) { return amax(x); }, {3, 1, 3, 2}, {0.5, 0, 0.5, 0}},
       {"norm", [](T x) { return norm(x); }, {0, 0}, {0, 0}},
       {"where lets NaN through", [](T x) { return where(gt(x, 0), x, sqrt(x)); }, {1, -1}, {1, nan}},
+      {"where, else a number", [](T x) { return square(where(gt(x, 0), x, 3)); }, {1, -1}, {2, 0}},
+      {"where a number, else", [](T x) { return square(where(gt(x, 0), 3, x)); }, {1, -1}, {0, -2}},
       {"an index that repeats",
        [](T x) {
          return index_select(x, 0, tensor({1, 1, 1}));

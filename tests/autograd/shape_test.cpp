@@ -100,6 +100,7 @@ TEST_CASE("shape: narrow, slice and select") {
   CHECK(ints(narrow(x, 1, -3, 2)) == Ints{1, 2, 5, 6, 9, 10});
   CHECK(ints(slice(x, 1, 1, std::numeric_limits<std::int64_t>::max(), 2)) == Ints{1, 3, 5, 7, 9, 11});
   CHECK(ints(slice(x, 0, -2, -1)) == Ints{4, 5, 6, 7});
+  CHECK(ints(slice(x, 1, -2)) == Ints{2, 3, 6, 7, 10, 11});
   CHECK(slice(x, 0, 2, 1).shape() == Shape{0, 4});
   CHECK(ints(select(x, -1, -1)) == Ints{3, 7, 11});
   CHECK(narrow(x, 0, 3, 0).shape() == Shape{0, 4});

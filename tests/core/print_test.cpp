@@ -141,3 +141,9 @@ TEST_CASE("print: where dots begin, and where exponents do") {
   CHECK(to_string(zeros({6, 200})).find("\n        ...") == std::string::npos);
   CHECK(to_string(tensor({1., 1000.5})) == "tensor([1.0000e+00, 1.0005e+03])");
 }
+
+TEST_CASE("print: shapes and dtypes go to a stream, too") {
+  std::ostringstream out;
+  out << Shape{2, 3} << ' ' << Strides() << ' ' << Shape(4) << ' ' << DType::Int64;
+  CHECK(out.str() == "(2, 3) () (4,) int64");
+}

@@ -355,3 +355,10 @@ TEST_CASE("safetensors: escaped characters at the ends of what two and three byt
 TEST_CASE("safetensors: a header longer than the reference's 100,000,000 bytes is not written") {
   CHECK_THROWS_AS(write_safetensors({}, {{"k", std::string(100'000'000, 'a')}}), ValueError);
 }
+
+TEST_CASE("safetensors: what torch.save writes is named, unless it happens to be a header of that many bytes") {
+  const std::string zip("PK\3\4\0\0\x08\x08\0\0 and so on", 20);
+  CHECK_THROWS_WITH_AS(read_safetensors(zip), doctest::Contains("zip archive, as torch.save writes"), FormatError);
+  CHECK_THROWS_WITH_AS(read_safetensors(std::string("PK\3\4", 4)), doctest::Contains("4 bytes are too few"),
+                       FormatError);
+}
