@@ -31,13 +31,13 @@ std::string Where::join(bool parts_only) {
 }
 
 std::string Where::path() {
-  std::string path = join(false);
-  return path.empty() ? "no module" : path;
+  std::string all = join(false);
+  return all.empty() ? "no module" : all;
 }
 
 std::string whereabouts() {
-  const std::string path = Where::join(true);
-  return path.empty() ? path : fmt::format(" (in {})", path);
+  const std::string parts = Where::parts();
+  return parts.empty() ? parts : fmt::format(" (in {})", parts);
 }
 
 GradientScope::GradientScope(const Node& node) noexcept : node_(node), quiet_before_(std::exchange(quiet, true)) {}

@@ -49,13 +49,14 @@ class Where {
   /// The pieces that this thread is in, outermost first: "rnn, step 7". A piece that a later one begins with is left
   /// out: "net" before "net.0". "no module" where there are none.
   static std::string path();
+  /// Those of them that are parts; "" where there are none.
+  static std::string parts() { return join(true); }
 
  protected:
   Where() noexcept : outer_(std::exchange(innermost_of_thread, this)) {}
   ~Where() { innermost_of_thread = outer_; }
 
  private:
-  friend std::string whereabouts();
   static std::string join(bool parts_only);
   const Where* const outer_;
 };
