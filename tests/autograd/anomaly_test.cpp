@@ -1,4 +1,5 @@
 #include "support/gradients.h"
+#include "support/raises.h"
 
 #include <doctest/doctest.h>
 #include <unroll/autograd/anomaly.h>
@@ -29,17 +30,6 @@ namespace {
 
 using Tensors = std::vector<Tensor>;
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN(), kInf = std::numeric_limits<double>::infinity();
-
-// What f raises as a GradError; "" if it does not.
-template <class F>
-std::string error_of(F f) {
-  try {
-    f();
-  } catch (const GradError& error) {
-    return error.what();
-  }
-  return "";
-}
 
 bool starts(const std::string& text, const std::string& begin) { return text.rfind(begin, 0) == 0; }
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
@@ -97,11 +87,11 @@ TEST_CASE("anomaly mode: a NaN at any input of any op is named with the op and t
       CAPTURE(i);
       Tensors x = positive(op, generator);
       x[i].data<double>()[x[i].numel() - 1] = kNaN;
-      CHECK(error_of([&] { sum(op.f(x)).backward(); }) == "");  // off: NaN flows
+      CHECK(error_of<GradError>([&] { sum(op.f(x)).backward(); }) == "");  // off: NaN flows
       for (const Tensor& t : x) t.set_grad({});
       AnomalyMode anomaly;
       AnomalyScope scope("here", 7);
-      const std::string error = error_of([&] { op.f(x); });
+      const std::string error = error_of<GradError>([&] { op.f(x); });
       const std::string input = fmt::format("input {} at ", i);
       bool named = starts(error, op.name + ": output 0 has a NaN") && contains(error, "it came in by " + input) &&
                    contains(error, "; in here 7 (anomaly_test.cpp:");
@@ -124,7 +114,7 @@ TEST_CASE("anomaly mode: a gradient that is NaN is named with its function and t
       AnomalyMode anomaly;
       AnomalyScope scope("made here");
       Tensor total = loss();
-      const std::string error = error_of([&] { total.backward(); });
+      const std::string error = error_of<GradError>([&] { total.backward(); });
       CHECK_MESSAGE(starts(error, fmt::format("poisoned: its gradient function gave input {} a NaN at (0, 0); recorded "
                                               "in made here (anomaly_test.cpp:",
                                               bad)),
@@ -206,12 +196,12 @@ TEST_CASE("anomaly mode: the step of a loop over 20 of an LSTM cell") {
     Tensor planted = x.clone();
     planted.data<float>()[bad * 6 + 4] = std::numeric_limits<float>::quiet_NaN();
     model.zero_grad();
-    CHECK(error_of([&] { run(planted, false); }) == "");
+    CHECK(error_of<GradError>([&] { run(planted, false); }) == "");
     model.zero_grad();
     AnomalyMode anomaly;
-    std::string error = error_of([&] { run(planted, false); });
+    std::string error = error_of<GradError>([&] { run(planted, false); });
     CHECK_MESSAGE((contains(error, "output 0 has a NaN") && contains(error, "in " + where)), error);
-    error = error_of([&] { run(x, true); });
+    error = error_of<GradError>([&] { run(x, true); });
     CHECK_MESSAGE(starts(error, "planted: its gradient function gave input 0 a NaN at (0, 0); recorded in " + where),
                   error);
     for (const Tensor& p : model.parameters()) CHECK_FALSE(p.grad().defined());
@@ -221,7 +211,7 @@ TEST_CASE("anomaly mode: the step of a loop over 20 of an LSTM cell") {
 TEST_CASE("anomaly mode: a step is not taken for the begin of another's number") {
   AnomalyMode anomaly;
   AnomalyScope outer("step", 1, nullptr), inner("step", 12, nullptr);
-  const std::string error = error_of([] { sqrt(tensor({-1.0}).requires_grad_()); });
+  const std::string error = error_of<GradError>([] { sqrt(tensor({-1.0}).requires_grad_()); });
   CHECK_MESSAGE(contains(error, "in step 1, step 12"), error);
 }
 
