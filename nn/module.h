@@ -129,6 +129,7 @@ class Module {
   }
 
  private:
+  friend class detail::CallScope;
   struct Member {
     std::string name;  // or suffix
     Tensor* tensor;

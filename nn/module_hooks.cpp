@@ -40,7 +40,7 @@ void Module::set_path(const std::string& path) {
 namespace detail {
 
 std::string CallScope::text() const { return module_.path(); }
-bool CallScope::is_part() const { return module_.path() != module_.type_name(); }
+bool CallScope::is_part() const { return !module_.path_.empty(); }
 
 // The module's inputs and its outputs each pass through a node that changes nothing. Backward meets that of the outputs
 // first, and the hooks are called in that of the inputs, or where the pass does not go on to the inputs at once. On the

@@ -1,3 +1,5 @@
+#include "support/raises.h"
+
 #include <doctest/doctest.h>
 #include <unroll/autograd/anomaly.h>
 #include <unroll/nn/gru.h>
@@ -40,47 +42,47 @@ struct Net : nn::Module {
     add("head", head);
   }
 };
-
-template <class F>
-std::string text_of(F f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
-}
 }  // namespace
 
 TEST_CASE("an error names the module of the model in which it arose") {
   const Net net;
-  CHECK(text_of([&] { net.head(ones({2, 5})); }).ends_with(" (in head)"));
-  CHECK(text_of([&] { net.encoder(ones({3, 2, 7})); }).ends_with(" (in encoder.embed)"));
+  CHECK(error_of<Error>([&] { net.head(ones({2, 5})); }).ends_with(" (in head)"));
+  CHECK(error_of<Error>([&] { net.encoder(ones({3, 2, 7})); }).ends_with(" (in encoder.embed)"));
+}
+
+TEST_CASE("an error names a module that is called as its class is") {
+  struct Named : nn::Module {
+    nn::Linear linear{4, 2};
+    Named() { add("Linear", linear); }
+  };
+  CHECK(error_of<Error>([] { Named().linear(ones({2, 5})); }).ends_with(" (in Linear)"));
 }
 
 TEST_CASE("an error names the layer and step of a cell that raises, and keeps its type") {
   const Net net, reverse({.num_layers = 2, .bidirectional = true});
-  CHECK(text_of([&] {
+  CHECK(error_of<Error>([&] {
           net.encoder(ones({5, 1, 2}));
         }) == "add: shapes (1, 4) and (5,) do not broadcast (in encoder.rnn, layer 0, step 2)");
   CHECK_THROWS_AS(Net().encoder(ones({5, 1, 2})), ShapeError);
   reverse.encoder.rnn.cell(0, 0).calls = -100;
-  CHECK(text_of([&] { reverse.encoder(ones({5, 1, 2})); }).ends_with("(in encoder.rnn, layer 0, reverse step 2)"));
+  CHECK(error_of<Error>([&] {
+          reverse.encoder(ones({5, 1, 2}));
+        }).ends_with("(in encoder.rnn, layer 0, reverse step 2)"));
 }
 
 TEST_CASE("an error in a layer by itself names layer and step, one that the layer raises does so once") {
   const nn::Recurrent<Cell> rnn(3, 4);
-  CHECK(text_of([&] { rnn(ones({5, 1, 3})); }).ends_with("do not broadcast (in layer 0, step 2)"));
-  CHECK_FALSE(text_of([&] { rnn(ones({5, 1, 2})); }).ends_with(")"));
+  CHECK(error_of<Error>([&] { rnn(ones({5, 1, 3})); }).ends_with("do not broadcast (in layer 0, step 2)"));
+  CHECK_FALSE(error_of<Error>([&] { rnn(ones({5, 1, 2})); }).ends_with(")"));
 }
 
 TEST_CASE("an error outside of any model, or in a module that is part of none, says no place") {
   const nn::Linear linear(4, 2);
-  const std::string alone = text_of([&] { linear(ones({2, 5})); });
+  const std::string alone = error_of<Error>([&] { linear(ones({2, 5})); });
   CHECK(alone == "linear: input of shape (2, 5) does not fit weight of shape (2, 4): expected 4 features");
   const Net net;
   CHECK_THROWS_AS(net.encoder(ones({5, 1, 2})), ShapeError);
-  CHECK(text_of([&] { linear(ones({2, 5})); }) == alone);  // nothing is left of the way to the one before
+  CHECK(error_of<Error>([&] { linear(ones({2, 5})); }) == alone);  // nothing is left of the way to the one before
   const AnomalyScope scope("batch", 7, nullptr);
-  CHECK(text_of([&] { linear(ones({2, 5})); }) == alone + " (in batch 7)");
+  CHECK(error_of<Error>([&] { linear(ones({2, 5})); }) == alone + " (in batch 7)");
 }
