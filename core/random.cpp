@@ -162,9 +162,8 @@ Tensor bernoulli(const Tensor& probabilities, Generator& generator) {
 
 namespace {
 
-// The sum of a row's weights, in T as PyTorch has it.
 template <class T>
-T checked_sum(std::span<const T> weights, std::int64_t row) {
+void check_weights(std::span<const T> weights, std::int64_t row) {
   T sum = 0;
   for (T w : weights) {
     check<ValueError>(w >= 0 && w <= std::numeric_limits<T>::max(),
@@ -173,16 +172,16 @@ T checked_sum(std::span<const T> weights, std::int64_t row) {
   }
   check<ValueError>(sum > 0 && sum <= std::numeric_limits<T>::max(),
                     "multinomial: expected weights of a finite sum > 0, got {} in row {}", sum, row);
-  return sum;
 }
 
-// The first category at which the cumulative probability reaches a uniform number, once a sample.
+// The first category at which the cumulative probability, summed in T as in PyTorch, reaches a uniform number, once a
+// sample.
 template <class T>
-void draw_with_replacement(std::span<const T> weights, T sum, std::span<std::int64_t> chosen, Generator& g) {
+void draw_with_replacement(std::span<const T> weights, std::span<std::int64_t> chosen, Generator& g) {
   std::vector<T> cumulative(weights.size());
   std::partial_sum(weights.begin(), weights.end(), cumulative.begin());
+  const T sum = cumulative.back();
   for (T& c : cumulative) c /= sum;
-  cumulative.back() = 1;
   for (std::int64_t& index : chosen) {
     double u = 0;
     kernels::uniform(&u, 1, 1, 0., 1., g);
@@ -221,11 +220,9 @@ Tensor multinomial(const Tensor& probabilities, std::int64_t num_samples, bool r
     auto samples = [&](std::int64_t row) {
       return std::span(chosen.raw<std::int64_t>() + row * num_samples, static_cast<std::size_t>(num_samples));
     };
-    std::vector<T> sums;
-    for (std::int64_t row = 0; row < rows; ++row) sums.push_back(checked_sum(weights(row), row));
+    for (std::int64_t row = 0; row < rows; ++row) check_weights(weights(row), row);
     if (replacement && num_samples > 1) {
-      for (std::int64_t row = 0; row < rows; ++row)
-        draw_with_replacement(weights(row), sums[static_cast<std::size_t>(row)], samples(row), generator);
+      for (std::int64_t row = 0; row < rows; ++row) draw_with_replacement(weights(row), samples(row), generator);
       return;
     }
     Tensor clocks = detail::laid_out_like(probabilities);
