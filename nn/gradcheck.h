@@ -103,6 +103,16 @@ CheckedFunction function_of(const M& module) {
   };
 }
 
+template <Stateless M>
+CheckedFunction function_of(const M& module) {
+  return [&module](const std::vector<Tensor>& in) { return tensors_of(module(in[0])); };
+}
+
+template <Stateless M>
+CheckedModule checked(const M& module, const Tensor& x) {
+  return {module, {x}, {"x"}, gates_of(module), 0};
+}
+
 template <Stateful M>
 CheckedModule checked(const M& module, const Tensor& x, const typename M::State& given) {
   typename M::State state = state_to_check(module, x, given);
@@ -140,9 +150,8 @@ GradcheckReport gradcheck_report(const M& module, const Tensor& x, const typenam
 /// The same for a module of x alone: Linear, LayerNorm, Sequential.
 template <detail::Stateless M>
 GradcheckReport gradcheck_report(const M& module, const Tensor& x, const GradcheckOptions& options = {}) {
-  detail::CheckedModule checked(module, {x}, {"x"}, detail::gates_of(module), 0);
-  auto f = [&module](const std::vector<Tensor>& in) { return detail::tensors_of(module(in[0])); };
-  return unroll::detail::gradcheck_report(f, checked.inputs, options, checked.labels);
+  detail::CheckedModule checked = detail::checked(module, x);
+  return unroll::detail::gradcheck_report(detail::function_of(module), checked.inputs, options, checked.labels);
 }
 
 /// The same for whatever `f` computes with the module: f(inputs) is a Tensor or a std::vector<Tensor>. The inputs that
@@ -178,9 +187,7 @@ bool gradgradcheck(const M& module, const Tensor& x, const typename M::State& st
 }
 template <detail::Stateless M>
 bool gradgradcheck(const M& module, const Tensor& x, const GradcheckOptions& options = {}) {
-  detail::CheckedModule checked(module, {x}, {"x"}, detail::gates_of(module), 0);
-  return checked.gradgradcheck([&module](const std::vector<Tensor>& in) { return detail::tensors_of(module(in[0])); },
-                               options);
+  return detail::checked(module, x).gradgradcheck(detail::function_of(module), options);
 }
 template <detail::OfInputs F>
 bool gradgradcheck(const Module& module, F f, const std::vector<Tensor>& inputs, const GradcheckOptions& options = {}) {
