@@ -89,6 +89,7 @@ void check_forward(const char* op, std::span<const Arg> inputs, std::span<const 
     for (std::size_t i = 0; i < inputs.size(); ++i)
       if (std::string at = find_nan(*inputs[i].tensor); !at.empty())
         source += fmt::format("{}input {} at {}", source.empty() ? "; it came in by " : " and ", i, at);
+    // Not fail(), which would name the place once more.
     throw GradError(fmt::format("{}: output {} has a NaN at {}{}; in {}", op, j, find_nan(y),
                                 source.empty() ? "; no input has one" : source, Where::path()));
   }

@@ -35,7 +35,7 @@ void attach(const Tensor& y, Ref<Node> node, std::uint32_t output);
 struct GradSlot : RefCounted {
   union {
     Ref<Node> grad_fn;    // none for a leaf
-    GradSlot* next_dead;  // of a leaf that nobody holds any more; see destroy
+    GradSlot* next_dead;  // of a leaf that nobody holds any more; see Dead
   };
   std::uint32_t output = 0;  // of grad_fn
   bool requires_grad = false;

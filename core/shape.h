@@ -77,6 +77,7 @@ class Shape {
     for (std::size_t d = 0; equal && d < size_; ++d) equal = begin()[d] == sizes.begin()[d];
     return equal;
   }
+  // A friend: found for a Shape alone, not for a number that could become one.
   friend std::ostream& operator<<(std::ostream& stream, const Shape& shape);
   bool operator==(const Shape& other) const noexcept {
     if (size_ != other.size_) return false;

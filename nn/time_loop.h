@@ -52,7 +52,7 @@ struct TimeLoop {
   bool reverse;
   const std::vector<Tensor>& resets;  // none, or [t] (B_t)
   State reset_to;
-  std::int64_t layer = -1;  // for errors as well
+  std::int64_t layer = -1;  // whose loop it is as well; none of the equations that a fused layer is differentiated by
   Steps* steps = nullptr;
   std::vector<Tensor> outputs = std::vector<Tensor>(x.size());  // [t], each at the step it belongs to
 
