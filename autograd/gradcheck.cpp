@@ -42,6 +42,7 @@ GradcheckRow row_of(const Subject& subject, std::size_t x, const Comparison& fou
       const double a = found.analytic[j][e], n = found.numeric[j][e], u = found.uncertainty[j][e];
       const Outcome outcome = found.outcome[j][e];
       if (a != 0) row.zero = false;
+      if (std::isnan(n)) row.untested = false;  // it is no 0
       if (!directions && outcome == Outcome::Wrong) wrong[e - begin] = true;
       if (outcome == Outcome::Skipped) {
         if (!directions) skipped[e - begin] = true;
@@ -176,8 +177,13 @@ void watched(const Subject& subject, GradcheckReport& report, F check) {
     versions.push_back(x.version());
   }
   try {
-    check_deterministic(subject);
-    check();
+    try {
+      check_deterministic(subject);
+      check();
+    } catch (const FaultError&) {
+      check_unchanged(subject, elements, versions);  // or that is why
+      throw;
+    }
     check_unchanged(subject, elements, versions);
   } catch (const FaultError& found) {
     report.findings.push_back({found.fault, found.what()});

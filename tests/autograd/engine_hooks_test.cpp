@@ -46,6 +46,18 @@ TEST_CASE("backward: a gradient that is another leaf's grad() is added as it was
     SUBCASE("of the first leaf") { sum(b + a).backward(); }
     CHECK((is(a, 11) && is(b, 110)));
   }
+  SUBCASE("of many leaves, each of the next") {
+    constexpr std::size_t kLeaves = 16;
+    std::vector<Tensor> leaves;
+    Tensor y = none;
+    for (std::size_t i = 0; i < kLeaves; ++i) leaves.push_back(leaf_with_grad(static_cast<double>(i)));
+    for (std::size_t i = 0; i < kLeaves; ++i) {
+      leaves[i].register_hook([&leaves, i](const Tensor&) { return leaves[(i + 1) % kLeaves].grad(); });
+      y = y + leaves[i * 7 % kLeaves];
+    }
+    sum(y).backward();
+    for (std::size_t i = 0; i < kLeaves; ++i) CHECK(is(leaves[i], static_cast<float>(i + (i + 1) % kLeaves)));
+  }
   SUBCASE("for a leaf that had none") {
     (a + none).backward({.gradient = a.grad()});
     CHECK((is(a, 20) && is(none, 10)));

@@ -6,6 +6,7 @@
 #include <unroll/autograd/ops/activation.h>
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/reduce.h>
+#include <unroll/autograd/ops/shape.h>
 #include <unroll/autograd/record.h>
 #include <unroll/core/view.h>
 
@@ -227,6 +228,12 @@ TEST_CASE("retain_grad") {
   CHECK(of(h.grad()) == Values{8, 16});
   CHECK_FALSE(loss.grad().defined());
   CHECK_THROWS_WITH_AS(x.detach().retain_grad(), Contains("does not require"), GradError);
+  SUBCASE("of an op's second output") {
+    const std::vector<Tensor> parts = split(x, 1);
+    parts[1].retain_grad();
+    sum(parts[1] * 3).backward();
+    CHECK(of(parts[1].grad()) == Values{3});
+  }
   SUBCASE("of the output itself, and of aliased gradients") {
     Tensor a = x + 0.0, b = a + 0.0;
     a.retain_grad();

@@ -310,6 +310,27 @@ TEST_CASE("gradcheck finds a saved tensor that is overwritten") {
   auto drifting = sin_with([&calls](const Tensor& g, const Saved& s) { return g * cos(s[0]) * (1 + 1e-13 * ++calls); });
   check_only(gradcheck_report(drifting, {input(2)}), Fault::NotReentrant, "not reentrant");
   CHECK(gradcheck(drifting, {input(2)}, {.nondet_tol = 1e-6}));
+  // What is every second time as it was.
+  auto swinging =
+      sin_with([&calls](const Tensor& g, const Saved& s) { return g * cos(s[0]) * (1 + 1e-9 * (++calls % 2)); });
+  CHECK(gradcheck_report(swinging, {input(2)}).has(Fault::NotReentrant));
+}
+
+TEST_CASE("gradcheck finds a function that writes to its input, which is why it differs from run to run") {
+  const Tensor x = input(2);
+  auto writing = [](const Tensors& in) {
+    Tensor y = sin(in[0]);
+    unrecorded([&] { return in[0].add_(1); });
+    return y;
+  };
+  check_only(gradcheck_report(writing, {x}), Fault::Written, "wrote to input 0");
+}
+
+TEST_CASE("gradcheck: a NaN is no derivative of 0") {
+  const std::string text = to_string(gradcheck_report([](const Tensors& in) { return log(in[0]); },
+                                                      {tensor({-1.0, 2.0}, DType::Float64).requires_grad_()}));
+  CHECK(contains(text, "output 0 has a NaN"));
+  CHECK_FALSE(contains(text, "nothing was tested"));
 }
 
 TEST_CASE("gradcheck finds a backward that minds which outputs have gradients") {
