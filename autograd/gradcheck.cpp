@@ -181,7 +181,7 @@ void watched(const Subject& subject, GradcheckReport& report, F check) {
       check_deterministic(subject);
       check();
     } catch (const FaultError&) {
-      check_unchanged(subject, elements, versions);  // or that is why
+      check_unchanged(subject, elements, versions);  // a write there is the cause, and to be told first
       throw;
     }
     check_unchanged(subject, elements, versions);
