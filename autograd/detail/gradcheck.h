@@ -101,6 +101,8 @@ struct Subject {
   Tensors run() const;
   /// d Σ v·y / dx for each x, zero where there is no way; of all outputs that require a gradient.
   Tensors gradients(const Tensors& outputs, const Tensors& cotangents, bool create_graph = false) const;
+  /// Raises FaultError where an input, or its version, is not what it was before the first run.
+  void check_unchanged() const;
   std::string name(std::size_t x) const;
 
   const CheckedFunction& f;
@@ -110,6 +112,8 @@ struct Subject {
   Tensors xs;                                      // the inputs that require a gradient
   std::vector<std::size_t> x_index;                // their places among all
   std::vector<std::vector<std::int64_t>> offsets;  // of their elements
+  std::vector<Values> x0;                          // these, and the versions, before the first run
+  std::vector<std::uint32_t> x0_version;
   Tensors ys;
   std::vector<std::size_t> y_index;
   std::size_t output_count = 0;
@@ -142,7 +146,10 @@ std::vector<std::vector<Values>> analytic_values(const Subject& subject);
 /// Whether too few elements could be measured to say that a gradient is right: one in twenty is missing.
 inline bool too_many(std::int64_t skipped, std::int64_t elements) { return skipped * 20 > elements; }
 
-/// Raises FaultError unless the function gives the same values twice.
+/// Whether all are the same to the bit, NaNs too.
+bool same_bits(const Values& a, const Values& b);
+
+/// Raises FaultError unless the function gives the same values twice and leaves its inputs as they are.
 void check_deterministic(const Subject& subject);
 
 /// What holds of every gradient, whatever its value.

@@ -3,6 +3,7 @@
 #include <unroll/core/view.h>
 
 #include <algorithm>
+#include <cstring>
 
 namespace unroll::detail {
 
@@ -129,7 +130,11 @@ Subject::Subject(const CheckedFunction& function, const Tensors& all_inputs, con
       check<ValueError>(x.shape()[d] <= 1 || x.strides()[d] != 0,
                         "gradcheck: elements of the expanded input of shape {} share memory; clone() it first",
                         x.shape());
-  for (const Tensor& x : xs) offsets.push_back(offsets_of(x));
+  for (const Tensor& x : xs) {
+    offsets.push_back(offsets_of(x));
+    x0.push_back(values(x));
+    x0_version.push_back(x.version());
+  }
 
   Tensors outputs = f(inputs);
   output_count = outputs.size();
@@ -146,6 +151,16 @@ Subject::Subject(const CheckedFunction& function, const Tensors& all_inputs, con
     y0.push_back(values(y));
     v0.push_back(values(v.back()));
   }
+}
+
+bool same_bits(const Values& a, const Values& b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
+}
+
+void Subject::check_unchanged() const {
+  for (std::size_t i = 0; i < xs.size(); ++i)
+    require(same_bits(values(xs[i]), x0[i]) && xs[i].version() == x0_version[i], GradcheckFault::Written,
+            "the function or its gradient wrote to {}", name(i));
 }
 
 Tensors Subject::run() const {
