@@ -68,27 +68,6 @@ struct Once : Function<Once> {
   }
 };
 
-struct Product : Function<Product> {  // of more factors than a saved tensor is sought among
-  static Tensor forward(FunctionContext& ctx, const Tensor& a, const Tensor& b, const Tensor& c, const Tensor& d,
-                        const Tensor& e, const Tensor& f) {
-    ctx.save_for_backward({a, b, c, d, e, f});
-    return a * b * c * d * e * f;
-  }
-  static Tensors backward(FunctionContext& ctx, const Tensor& g) {
-    const Tensors x = ctx.saved_tensors();
-    Tensors dx(x.size(), g);
-    for (std::size_t i = 0; i < x.size(); ++i)
-      for (std::size_t j = 0; j < x.size(); ++j)
-        if (j != i) dx[i] = dx[i] * x[j];
-    return dx;
-  }
-};
-
-struct Widened : Function<Widened> {  // whose gradient is of another dtype
-  static Tensor forward(FunctionContext&, const Tensor& x) { return x * 2; }
-  static Tensor backward(FunctionContext&, const Tensor& g) { return (g * 2).to(DType::Float64); }
-};
-
 struct Returned : Function<Returned> {  // its own argument
   static Tensor forward(FunctionContext&, const Tensor& x) { return x; }
   static Tensor backward(FunctionContext&, const Tensor& g) { return g * 5; }
@@ -117,25 +96,6 @@ TEST_CASE("Function: values and derivatives of every order") {
     d = grad({sum(d)}, {x}, {.create_graph = true})[0];
     CHECK(of(d) == expected);
   }
-}
-
-TEST_CASE("Function: second derivatives by each of many saved tensors") {
-  Tensors x;
-  for (int i = 1; i <= 6; ++i) x.push_back(leaf({static_cast<double>(i)}));
-  auto one = [&x](std::size_t i) { return x[i] * 1; };  // of which only the graph knows afterwards
-  const Tensor y = sum(Product::apply(one(0), one(1), one(2), one(3), one(4), one(5)));
-  const Tensor dx0 = grad({y}, {x[0]}, {.create_graph = true})[0];
-  for (std::size_t i = 1; i < 6; ++i)
-    CHECK(grad({dx0}, {x[i]}, {.retain_graph = true})[0].item() == 720. / static_cast<double>(i + 1));
-}
-
-TEST_CASE("Function: a gradient of another dtype arrives in that of the input") {
-  const Tensor x = ones(2).requires_grad_(), h = x * 3;
-  DType arrived = DType::Int64;
-  h.register_hook([&](const Tensor& g) { return arrived = g.dtype(), g; });
-  sum(Widened::apply(h)).backward();
-  CHECK(arrived == DType::Float32);
-  CHECK(x.grad().to_vector<float>() == std::vector<float>{6, 6});
 }
 
 TEST_CASE("Function: what is not recorded") {

@@ -316,23 +316,6 @@ TEST_CASE("gradcheck finds a saved tensor that is overwritten") {
   CHECK(gradcheck_report(swinging, {input(2)}).has(Fault::NotReentrant));
 }
 
-TEST_CASE("gradcheck finds a function that writes to its input, which is why it differs from run to run") {
-  const Tensor x = input(2);
-  auto writing = [](const Tensors& in) {
-    Tensor y = sin(in[0]);
-    unrecorded([&] { return in[0].add_(1); });
-    return y;
-  };
-  check_only(gradcheck_report(writing, {x}), Fault::Written, "wrote to input 0");
-}
-
-TEST_CASE("gradcheck: a NaN is no derivative of 0") {
-  const std::string text = to_string(gradcheck_report([](const Tensors& in) { return log(in[0]); },
-                                                      {tensor({-1.0, 2.0}, DType::Float64).requires_grad_()}));
-  CHECK(contains(text, "output 0 has a NaN"));
-  CHECK_FALSE(contains(text, "nothing was tested"));
-}
-
 TEST_CASE("gradcheck finds a backward that minds which outputs have gradients") {
   auto minding = [](const Tensors& in) {
     Tensors y = unrecorded([&] { return Tensors{in[0] * 2, in[0] * 3, in[0] * 4}; });
@@ -382,6 +365,10 @@ TEST_CASE("gradcheck finds what writes to its input") {
   };
   CHECK(gradcheck_report(writing, {input(2)}, {.check_subsets = false}).has(Fault::Written));
   CHECK(gradcheck_report(writing, {input(2)}, GradcheckOptions::torch()).has(Fault::Written));
+  // Who does so in forward differs from run to run, which is not the fault that is told.
+  auto stepping = [](const Tensors& in) { return unrecorded([&] { return in[0].add_(1); }), sin(in[0]); };
+  for (DType dtype : {DType::Float64, DType::Float32})
+    check_only(gradcheck_report(stepping, {ones(2, dtype).requires_grad_()}), Fault::Written, "wrote to input 0");
 }
 
 TEST_CASE("gradcheck: a gradient of the wrong size") {
@@ -401,7 +388,9 @@ TEST_CASE("gradcheck: NaN is never right") {
   GradcheckOptions torch = GradcheckOptions::torch(), torch_fast = torch;
   torch_fast.fast_mode = true;
   for (const GradcheckOptions& options : {GradcheckOptions{}, GradcheckOptions{.fast_mode = true}, torch, torch_fast}) {
-    CHECK_THROWS_AS(gradcheck([](const Tensors& in) { return log(in[0]); }, {x}, options), GradcheckError);
+    auto f = [](const Tensors& in) { return log(in[0]); };
+    CHECK_THROWS_AS(gradcheck(f, {x}, options), GradcheckError);
+    CHECK_FALSE(contains(to_string(gradcheck_report(f, {x}, options)), "nothing was tested"));
     auto nan = sin_with([](const Tensor& g, const Saved&) { return g * NAN; });
     GradcheckReport report = gradcheck_report(nan, {input(2)}, options);
     CHECK(report.has(Fault::Value));

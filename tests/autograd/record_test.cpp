@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 #include <unroll/autograd/engine.h>
+#include <unroll/autograd/hooks.h>
 #include <unroll/autograd/ops/activation.h>
 #include <unroll/autograd/ops/arithmetic.h>
 #include <unroll/autograd/ops/matmul.h>
@@ -179,7 +180,11 @@ TEST_CASE("record saves what is no tensor, an input that needs no gradient, and 
       [](const Tensor& g, const Saved&) { return g; }, [](const Tensor& g, const Saved&) { return g; });
   const Tensor slope = grad({y}, {x}, {.create_graph = true}).at(0);
   CHECK(of(slope.detach()) == Values{35});
-  CHECK(of(grad({slope}, {elsewhere}).at(0)) == Values{5});  // its history was kept
+  CHECK(of(grad({slope}, {elsewhere}).at(0)) == Values{5});
+  // Of a tensor that only the node has by then, the history was kept.
+  const Tensor z =
+      record("op", {x}, x.detach() * 14, save(elsewhere * 2), [](const Tensor& g, const Saved& s) { return g * s[0]; });
+  CHECK(of(grad({grad({z}, {x}, {.create_graph = true}).at(0)}, {elsewhere}).at(0)) == Values{2});
 }
 
 TEST_CASE("Saved::take_grad gives away what came in, once nobody else reads it") {
@@ -242,6 +247,10 @@ TEST_CASE("a gradient takes the dtype and shape of its input") {
   sum(y).backward();
   CHECK(x.grad().dtype() == DType::Float32);
   CHECK(x.grad().to_vector<float>() == std::vector<float>{2, 2});
+  Tensor h = x * 3, arrived;  // on the way as well
+  h.register_hook([&](const Tensor& g) { return arrived = g; });
+  sum(record("op", {h}, ones(2), [](const Tensor&) { return full(2, 0.5, DType::Float64); })).backward();
+  CHECK(arrived.dtype() == DType::Float32);
   Tensor wrong = record("op", {x}, ones(2), [](const Tensor&) { return ones({2, 3}); });
   CHECK_THROWS_WITH_AS(sum(wrong).backward(),
                        Contains("op: backward gave input 0 a gradient of shape (2, 3), expected (2,)"), ShapeError);
