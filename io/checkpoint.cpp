@@ -1,7 +1,7 @@
 #include <fmt/format.h>
+#include <unroll/core/detail/text.h>
 #include <unroll/core/generator.h>
 #include <unroll/io/checkpoint.h>
-#include <unroll/io/detail/text.h>
 #include <unroll/io/file.h>
 #include <unroll/nn/module.h>
 #include <unroll/optim/lr_scheduler.h>
@@ -21,6 +21,8 @@
 //   tensors    model.NAME · optimizer.I.NAME, the state of parameter I · generator.state · user.NAME
 namespace unroll::io {
 namespace {
+
+using detail::Quoted;
 
 constexpr std::string_view kVersion = "1", kChecksum = "checksum", kNoChecksum = "0000000000000000";
 constexpr std::int64_t kMostParameters = 1 << 24;  // no file makes us allocate more than this

@@ -40,7 +40,8 @@ void save_checkpoint(const std::string& path, const Checkpoint& run);
 /// metadata. Parts that the file holds and that are not asked for are skipped.
 ///
 /// Raises IoError; FormatError when the file is no checkpoint or damaged in any way; ValueError when it holds no such
-/// part or one of another kind; what load_state_dict raises. Then none of the parts has changed.
+/// part, or an optimizer or schedule of another kind; what load_state_dict raises. Then none of the parts has changed.
+/// A model is told by its names and shapes, not by its class, and numbers of another dtype are converted to its own.
 Checkpoint load_checkpoint(const std::string& path, Checkpoint run);
 
 }  // namespace unroll::io

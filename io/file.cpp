@@ -1,20 +1,25 @@
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/magic.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
+#include <unroll/core/detail/text.h>
 #include <unroll/core/error.h>
-#include <unroll/io/detail/text.h>
 #include <unroll/io/file.h>
 
 #include <atomic>
 #include <cerrno>
 #include <climits>
 #include <filesystem>
+#include <optional>
 #include <system_error>
 
 namespace unroll::io {
 namespace {
+
+using detail::Quoted;
 
 [[noreturn, gnu::cold]] void fail(const char* op, const std::filesystem::path& path, const char* call) {
   int error = errno;
@@ -33,8 +38,8 @@ auto retry(Call call) {
 /// Whether this file system has no such call.
 bool is_missing(int error) noexcept { return error == EINVAL || error == ENOSYS || error == EOPNOTSUPP; }
 
-int open_file(const std::filesystem::path& path, int flags) {
-  return retry([&] { return ::open(path.c_str(), flags | O_CLOEXEC, 0666); });
+int open_file(const std::filesystem::path& path, int flags, mode_t mode = 0) {
+  return retry([&] { return ::open(path.c_str(), flags | O_CLOEXEC, mode); });
 }
 
 class File {
@@ -58,13 +63,26 @@ class File {
   void write(std::string_view bytes) const {
     while (!bytes.empty()) {
       ssize_t n = retry([&] { return ::write(fd_, bytes.data(), bytes.size()); });
-      if (n == -1) fail("write");
+      if (n == 0) errno = EIO;  // a driver that takes nothing and says nothing
+      if (n <= 0) fail("write");
       bytes.remove_prefix(static_cast<std::size_t>(n));
     }
   }
   void sync() const {
     // Never tried again after a failure: the kernel may have dropped the pages, and would then report success.
     if (retry([&] { return ::fsync(fd_); }) == -1 && !is_missing(errno)) fail("fsync");
+  }
+  /// Gives the file to the owner and group of another and lets the same people at it, as far as we may and the file
+  /// system can.
+  void resemble(const struct stat& other) const {
+    if (::fchown(fd_, other.st_uid, other.st_gid) == -1 && ::fchown(fd_, static_cast<uid_t>(-1), other.st_gid) == -1 &&
+        errno != EPERM && !is_missing(errno))
+      fail("fchown");
+    mode_t mode = other.st_mode & 07777;
+    const struct stat now = status();
+    if (now.st_uid != other.st_uid) mode &= ~static_cast<mode_t>(S_ISUID);  // who runs it would run it as somebody else
+    if (now.st_gid != other.st_gid) mode &= ~static_cast<mode_t>(S_ISGID);
+    if (::fchmod(fd_, mode) == -1 && errno != EPERM && !is_missing(errno)) fail("fchmod");
   }
   /// Waits for those who have the file locked. Whether it could be locked: some file systems have no locks.
   bool lock() const {
@@ -79,6 +97,10 @@ class File {
   int fd_;
 };
 
+std::filesystem::path folder_of(const std::filesystem::path& path) {
+  return path.has_parent_path() ? path.parent_path() : ".";
+}
+
 constexpr char kWrite[] = "write_atomically", kRead[] = "read_file";
 
 void check_path(const char* op, const std::filesystem::path& path) {
@@ -87,20 +109,26 @@ void check_path(const char* op, const std::filesystem::path& path) {
   fail(op, path, "open");
 }
 
-/// What a chain of symbolic links leads to, whether it exists or not.
-std::filesystem::path follow_links(std::filesystem::path path) {
+/// What a chain of symbolic links leads to, whether it exists or not. Nothing, if by way of /proc: what its links say
+/// is no path, though it may look like one.
+std::optional<std::filesystem::path> follow_links(std::filesystem::path path) {
   constexpr int kMost = 40;  // as the kernel's
   for (int links = 0; links <= kMost; ++links) {
     char target[PATH_MAX];
     const ssize_t n = retry([&] { return ::readlink(path.c_str(), target, sizeof target); });
     if (n == -1 && (errno == EINVAL || errno == ENOENT)) return path;  // no link, or nothing
     if (n == -1) fail(kWrite, path, "readlink");
+    struct statfs system;
+    const std::filesystem::path folder = folder_of(path);
+    if (retry([&] { return ::statfs(folder.c_str(), &system); }) == -1) fail(kWrite, folder, "statfs");
+    if (system.f_type == PROC_SUPER_MAGIC) return std::nullopt;
     path = path.parent_path() / std::string_view(target, static_cast<std::size_t>(n));
   }
   errno = ELOOP;
   fail(kWrite, path, "open");
 }
 
+/// Whether that is what the path leads to, and not by a link.
 bool same_file(const struct stat& a, const std::filesystem::path& path) {
   struct stat b;
   return ::lstat(path.c_str(), &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
@@ -128,11 +156,12 @@ std::string temporary_name(const std::filesystem::path& path, bool has_locks) {
 }
 
 void replace(const std::filesystem::path& path, const struct stat* old, std::string_view bytes) {
-  const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
+  const std::filesystem::path folder = folder_of(path);
   const File directory(kWrite, folder, open_file(folder, O_RDONLY | O_DIRECTORY));
   for (bool has_locks = true;;) {
     const std::filesystem::path temporary = folder / temporary_name(path, has_locks);
-    const int fd = open_file(temporary, O_WRONLY | O_CREAT | O_EXCL);
+    const int fd =
+        open_file(temporary, O_WRONLY | O_CREAT | O_EXCL, old ? 0600 : 0666);  // nobody else's while it is made
     if (fd == -1 && errno == EEXIST) {
       has_locks = has_locks && remove_left(temporary);
       continue;
@@ -145,10 +174,10 @@ void replace(const std::filesystem::path& path, const struct stat* old, std::str
         continue;
       }
       if (!same_file(file.status(), temporary)) continue;  // before it was locked, somebody took it for a left one
-      if (old && retry([&] { return ::fchmod(file.fd(), old->st_mode & 07777); }) == -1) file.fail("fchmod");
       file.write(bytes);
+      if (old) file.resemble(*old);
       file.sync();
-      if (retry([&] { return ::rename(temporary.c_str(), path.c_str()); }) == -1) io::fail(kWrite, path, "rename");
+      if (::rename(temporary.c_str(), path.c_str()) == -1) fail(kWrite, path, "rename");
     } catch (...) {
       ::unlink(temporary.c_str());
       throw;
@@ -166,11 +195,11 @@ void write_atomically(const std::string& given, std::string_view bytes) {
   struct stat old;
   bool exists = retry([&] { return ::stat(path.c_str(), &old); }) == 0;
   if (!exists && errno != ENOENT) fail(kWrite, path, "stat");
-  if (exists && !S_ISREG(old.st_mode)) {
-    File(kWrite, path, open_file(path, O_WRONLY)).write(bytes);  // not by its links: /dev/stdout's are no paths
-  } else {
-    replace(follow_links(path), exists ? &old : nullptr, bytes);
-  }
+  const std::optional<std::filesystem::path> target = follow_links(path);
+  if (target && (!exists || S_ISREG(old.st_mode)))
+    replace(*target, exists ? &old : nullptr, bytes);
+  else
+    File(kWrite, path, open_file(path, O_WRONLY | O_TRUNC)).write(bytes);
 }
 
 std::string read_file(const std::string& given) {
@@ -186,8 +215,11 @@ std::string read_file(const std::string& given) {
   // The size is what the system says; a file of /proc says 0, and one that is written just now changes it.
   const auto stated = static_cast<std::size_t>(status.st_size);
   std::string bytes;
-  if (stated >= bytes.max_size()) throw OutOfMemory(stated);
-  bytes.resize(stated + 1);
+  try {
+    bytes.resize(stated + 1);
+  } catch (const std::exception&) {  // bad_alloc or length_error
+    throw OutOfMemory(stated);
+  }
   std::size_t size = 0;
   for (;;) {
     const ssize_t n = retry([&] { return ::read(file.fd(), bytes.data() + size, bytes.size() - size); });

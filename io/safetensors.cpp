@@ -1,7 +1,7 @@
 #include <fmt/format.h>
+#include <unroll/core/detail/text.h>
 #include <unroll/core/kernels/copy.h>
 #include <unroll/io/detail/json.h>
-#include <unroll/io/detail/text.h>
 #include <unroll/io/file.h>
 #include <unroll/io/safetensors.h>
 
@@ -12,6 +12,8 @@
 
 namespace unroll::io {
 namespace {
+
+using detail::is_utf8, detail::Quoted;
 
 static_assert(std::endian::native == std::endian::little, "safetensors: elements are copied as they lie in memory");
 

@@ -1,6 +1,8 @@
+#include <fmt/format.h>
 #include <unroll/autograd/engine.h>
 #include <unroll/autograd/grad_mode.h>
 #include <unroll/autograd/node.h>
+#include <unroll/core/detail/text.h>
 #include <unroll/core/kernels/copy.h>
 #include <unroll/nn/module.h>
 
@@ -216,16 +218,21 @@ IncompatibleKeys Module::load_state_dict(const NamedTensors& state, bool strict)
   for (const auto& [name, tensor] : state)
     if (given.contains(name)) keys.unexpected_keys.push_back(name);
 
-  auto list = [](const char* what, const std::vector<std::string>& items, const char* quote) {
-    std::string text;
-    for (const std::string& item : items)
-      text += fmt::format("{}{}{}{}", text.empty() ? what : ", ", quote, item, quote);
-    return text;
+  std::string text;
+  if (!wrong_shapes.empty()) text += fmt::format("\n  differing shapes: {}", fmt::join(wrong_shapes, ", "));
+  auto tell = [&](const char* what, const std::vector<std::string>& names) {
+    constexpr std::size_t kMost = 100;  // a stranger's state may have millions
+    if (names.empty()) return;
+    text += fmt::format("\n  {}: ", what);
+    for (std::size_t i = 0; i < std::min(names.size(), kMost); ++i)
+      text += fmt::format("{}{}", i == 0 ? "" : ", ", unroll::detail::Quoted{names[i], '"'});
+    if (names.size() > kMost) text += fmt::format(", … ({} in all)", names.size());
   };
-  std::string text = list("\n  differing shapes: ", wrong_shapes, "") + list("\n  keys given twice: ", repeated, "\"");
-  if (strict)
-    text +=
-        list("\n  missing keys: ", keys.missing_keys, "\"") + list("\n  unexpected keys: ", keys.unexpected_keys, "\"");
+  tell("keys given twice", repeated);
+  if (strict) {
+    tell("missing keys", keys.missing_keys);
+    tell("unexpected keys", keys.unexpected_keys);
+  }
   check<ValueError>(text.empty(), "load_state_dict: the state does not fit {}:{}", type_name(), text);
 
   NoGrad guard;

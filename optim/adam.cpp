@@ -51,8 +51,9 @@ bool Adam::extend(State& state, const ParamGroup& group, const Tensor& param) co
   };
   need(kExpAvg);
   need(kExpAvgSq);
-  if (group["amsgrad"] != 0) need(kMaxExpAvgSq);
-  return missing;
+  const bool lacks_moments = missing;
+  if (group["amsgrad"] != 0) need(kMaxExpAvgSq);  // which may have been turned on after some steps
+  return lacks_moments;
 }
 
 void Adam::update(const ParamGroup& group, std::span<Update> updates) const {

@@ -1,3 +1,4 @@
+#include <unroll/core/detail/text.h>
 #include <unroll/optim/lr_scheduler.h>
 
 #include <algorithm>
@@ -143,13 +144,13 @@ void LRScheduler::check_state_dict(const StateDict& state) const {
   for (const auto& [name, values] : numbers_) {
     auto found = state.find(name);
     check<ValueError>(found != state.end(), "{}: the state has no '{}'", name_, name);
-    // Only milestones may be as many as they like.
-    check<ValueError>(found->second.size() == values.size() || name == "milestones",
-                      "{}: the state has {} values of '{}', the schedule {}", name_, found->second.size(), name,
-                      values.size());
+    const std::size_t size = found->second.size();
+    const bool grows_to = takes_groups(name) && size >= 1 && size <= optimizer_.param_groups().size();
+    check<ValueError>(size == values.size() || grows_to || name == "milestones",  // these may be as many as they like
+                      "{}: the state has {} values of '{}', the schedule {}", name_, size, name, values.size());
   }
   for (const auto& [name, values] : state)
-    check<ValueError>(numbers_.contains(name), "{}: the state has an unknown '{}'", name_, name);
+    check<ValueError>(numbers_.contains(name), "{}: the state has an unknown {}", name_, detail::Quoted{name});
   validate(state);
   check_whole(state, "last_epoch", 0);
 }

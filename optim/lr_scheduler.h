@@ -81,6 +81,8 @@ class LRScheduler {
 
   /// Raises ValueError for a number outside its domain.
   virtual void validate(const StateDict&) const {}
+  /// Whether that list gets longer, at the next step, with groups that the optimizer has got.
+  virtual bool takes_groups(std::string_view) const { return false; }
   /// Sets what the groups begin with, unless the schedule goes on after an earlier run.
   virtual void prepare() {}
   /// The rate of a group in an epoch, and its momentum if the schedule is for that too.

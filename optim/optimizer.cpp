@@ -1,5 +1,6 @@
 #include <unroll/autograd/engine.h>
 #include <unroll/core/alloc.h>
+#include <unroll/core/detail/text.h>
 #include <unroll/core/kernels/copy.h>
 #include <unroll/optim/optimizer.h>
 
@@ -131,8 +132,9 @@ StateDict Optimizer::state_dict() const {
   }
   for (std::size_t i = 0; i < state_.size(); ++i) {
     std::map<std::string, Tensor> named;
-    // A float32 scalar, as torch has it: exact up to 2²⁴.
-    if (state_[i].step > 0) named.emplace("step", scalar(static_cast<double>(state_[i].step)));
+    // A float32 scalar, as torch has it, as far as that is exact.
+    if (const std::int64_t step = state_[i].step; step > 0)
+      named.emplace("step", scalar(static_cast<double>(step), step <= 1 << 24 ? DType::Float32 : DType::Float64));
     for (std::size_t k = 0; k < state_names_.size(); ++k)
       if (state_[i].tensors[k].defined()) named.emplace(state_names_[k], state_[i].tensors[k]);
     if (!named.empty()) dict.state.emplace(static_cast<std::int64_t>(i), std::move(named));
@@ -163,8 +165,12 @@ Optimizer::Prepared Optimizer::prepare(const StateDict& dict) const {
                         option);
     prepared.options.push_back(saved.options);
     ParamGroup group{{}, saved.options};
-    // The rate of a finished OneCycleLR may be below 0.
-    if (auto lr = group.options.find("lr"); lr != group.options.end()) lr->second = std::abs(lr->second);
+    // Schedules lead to where no group may begin: a OneCycleLR ends at a rate below 0, a CyclicLR may pass a momentum
+    // of 0.
+    for (auto& [option, value] : group.options) {
+      if (option == "lr") value = std::abs(value);
+      if (option == "momentum" && value == 0) group.options["nesterov"] = 0;
+    }
     validate(group);
     for (std::size_t i = 0; i < saved.params.size(); ++i) {
       bool is_new = places.try_emplace(saved.params[i], Place{places.size(), g, groups_[g].params[i]}).second;
@@ -183,8 +189,8 @@ Optimizer::Prepared Optimizer::prepare(const StateDict& dict) const {
         continue;
       }
       auto known = std::find(state_names_.begin(), state_names_.end(), name);
-      check<ValueError>(known != state_names_.end(), "{}: the state of parameter {} has an unknown '{}'", name_, number,
-                        name);
+      check<ValueError>(known != state_names_.end(), "{}: the state of parameter {} has an unknown {}", name_, number,
+                        detail::Quoted{name});
       check<ShapeError>(tensor.shape() == param.shape(), "{}: {} of parameter {} has shape {}, the parameter {}", name_,
                         name, number, tensor.shape(), param.shape());
       Tensor copy = empty_like(param);

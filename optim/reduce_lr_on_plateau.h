@@ -38,6 +38,9 @@ class ReduceLROnPlateau final : public LRScheduler {
   /// Raises ValueError: there is no step without a metric.
   void step() override;
   void validate(const StateDict& numbers) const override;
+  bool takes_groups(std::string_view list) const override {
+    return takes_groups_ && (list == "last_lr" || list == "min_lrs");
+  }
   bool is_better(double metric) const;
 
   bool takes_groups_;  // that the optimizer gets later

@@ -1,7 +1,7 @@
 #include <fmt/format.h>
+#include <unroll/core/detail/text.h>
 #include <unroll/core/error.h>
 #include <unroll/io/detail/json.h>
-#include <unroll/io/detail/text.h>
 
 #include <charconv>
 
@@ -44,7 +44,8 @@ std::string quote(std::string_view text) {
 
 void Scanner::fail(const char* expected) const {
   check<FormatError>(at_ < text_.size(), "json: expected {} at byte {}, got the end", expected, at_);
-  detail::fail<FormatError>("json: expected {} at byte {}, got {}", expected, at_, Quoted{text_.substr(at_, 1)});
+  detail::fail<FormatError>("json: expected {} at byte {}, got {}", expected, at_,
+                            detail::Quoted{text_.substr(at_, 1)});
 }
 
 void Scanner::skip_space() noexcept { at_ = std::min(text_.find_first_not_of(" \t\r\n", at_), text_.size()); }

@@ -1,10 +1,13 @@
 #include "io/temporary_folder.h"
+#include "support/child.h"
 #include "support/raises.h"
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <pthread.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -23,6 +26,14 @@ using namespace unroll;
 using io::read_file;
 using io::write_atomically;
 namespace fs = std::filesystem;
+
+namespace {
+struct stat status_of(const std::string& path) {
+  struct stat status {};
+  REQUIRE(::stat(path.c_str(), &status) == 0);
+  return status;
+}
+}  // namespace
 
 TEST_CASE("file: what is written is read, and nothing else is left behind") {
   TemporaryFolder folder;
@@ -93,17 +104,6 @@ TEST_CASE("file: a link stays a link and leads to the new file") {
   CHECK(read_file(folder.path / "real" / "f") == "newer");
   fs::create_symlink("loop", folder.path / "loop");
   CHECK_RAISES(IoError, "errno 40", write_atomically(folder.path / "loop", "x"));
-}
-
-TEST_CASE("file: permissions are kept") {
-  TemporaryFolder folder;
-  const fs::path path = folder.path / "f";
-  write_atomically(path, "1");
-  ::chmod(path.c_str(), 0640);
-  write_atomically(path, "2");
-  struct stat status;
-  REQUIRE(::stat(path.c_str(), &status) == 0);
-  CHECK((status.st_mode & 07777) == 0640);
 }
 
 TEST_CASE("file: an error leaves the old file and nothing else") {
@@ -238,6 +238,7 @@ TEST_CASE("file: several processes that write to one path") {
 
 namespace {
 int file_syncs = 0, folder_syncs = 0;
+mode_t mode_when_locked = 0;  // which is before anything is written
 bool has_locks = true;
 }  // namespace
 // In place of the C library's, to count.
@@ -250,6 +251,8 @@ extern "C" int fsync(int fd) {
 
 // A file system without locks, where a test asks for one.
 extern "C" int flock(int fd, int operation) {
+  struct stat what {};
+  if (::fstat(fd, &what) == 0) mode_when_locked = what.st_mode & 07777;
   if (has_locks) return static_cast<int>(::syscall(SYS_flock, fd, operation));
   errno = ENOSYS;
   return -1;
@@ -294,11 +297,76 @@ TEST_CASE("file: all bits of the mode are kept, and a DEL in a name is told") {
   write_atomically(path, "x");
   REQUIRE(::chmod(path.c_str(), 02640) == 0);
   write_atomically(path, "y");
-  struct stat now {};
-  REQUIRE(::stat(path.c_str(), &now) == 0);
-  CHECK((now.st_mode & 07777) == 02640);
+  CHECK((status_of(path).st_mode & 07777) == 02640);
   CHECK_THROWS_WITH_AS(read_file("/none/a\x7f"), doctest::Contains("\\x7f"), IoError);
 }
+
+TEST_CASE("file: while an old one is replaced, nobody else reads the new one") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path / "f";
+  write_atomically(path, "x");
+  for (mode_t mode : {0640u, 0600u, 0777u}) {
+    REQUIRE(::chmod(path.c_str(), mode) == 0);
+    write_atomically(path, "y");
+    CHECK((mode_when_locked & 077) == 0);
+    CHECK((status_of(path).st_mode & 07777) == mode);
+  }
+}
+
+TEST_CASE("file: owner and group are kept by who may give them, and else nobody runs it as somebody else") {
+  if (::geteuid() != 0) return;  // who is not root may give nothing
+  const TemporaryFolder folder;
+  REQUIRE(::chmod(folder.path.c_str(), 0777) == 0);
+  const std::string path = folder.path / "f";
+  auto make = [&] {
+    write_atomically(path, "x");
+    REQUIRE(::chown(path.c_str(), 12345, 54321) == 0);
+    REQUIRE(::chmod(path.c_str(), 06755) == 0);
+  };
+  make();
+  write_atomically(path, "by root");
+  struct stat now = status_of(path);
+  CHECK(now.st_uid == 12345);
+  CHECK(now.st_gid == 54321);
+  CHECK((now.st_mode & 07777) == 06755);
+#ifndef __SANITIZE_THREAD__
+  make();
+  CHECK(in_child([&] {
+          if (::setgroups(0, nullptr) != 0 || ::setgid(777) != 0 || ::setuid(777) != 0) return 2;
+          write_atomically(path, "by another");
+          return 1;
+        }) == 1);
+  now = status_of(path);
+  CHECK(now.st_uid == 777);
+  CHECK(now.st_gid == 777);
+  CHECK((now.st_mode & 07777) == 0755);
+#endif
+}
+
+TEST_CASE("file: what has no name any more is written where it is") {
+  const TemporaryFolder folder;
+  const int file = ::open((folder.path / "f").c_str(), O_RDWR | O_CREAT, 0600);
+  REQUIRE(file != -1);
+  REQUIRE(::write(file, "what was there", 14) == 14);
+  fs::remove(folder.path / "f");
+  const fs::path link = "/proc/self/fd/" + std::to_string(file);
+  fs::create_symlink(link, folder.path / "link");
+  for (const fs::path& path : {link, folder.path / "link"}) {
+    write_atomically(path, path.native());
+    CHECK(read_file(link) == path.native());
+  }
+  CHECK(folder.files() == 1);  // the link; none is called "f (deleted)"
+  ::close(file);
+}
+
+#ifndef __SANITIZE_ADDRESS__  // whose allocator ends the process
+TEST_CASE("file: one that does not fit into memory") {
+  const int file = ::memfd_create("large", MFD_CLOEXEC);
+  REQUIRE(::ftruncate(file, off_t{1} << 50) == 0);
+  CHECK_RAISES(OutOfMemory, "1125899906842624 bytes", read_file("/proc/self/fd/" + std::to_string(file)));
+  ::close(file);
+}
+#endif
 
 TEST_CASE("file: a signal while another writer is waited for is no error") {
   const TemporaryFolder folder;

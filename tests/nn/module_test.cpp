@@ -358,6 +358,20 @@ TEST_CASE("module: load_state_dict refuses a key given twice, and changes nothin
   CHECK(equal(layer.bias, before));
 }
 
+TEST_CASE("module: load_state_dict tells a stranger's names on one line each, and not all of too many") {
+  nn::Linear layer(2, 3);
+  NamedTensors state = layer.state_dict();
+  state.emplace_back("evil\x1b[31m\n\"" + std::string(1, '\0'), ones(1));
+  CHECK_THROWS_WITH_AS(layer.load_state_dict(state),
+                       "load_state_dict: the state does not fit Linear:\n"
+                       "  unexpected keys: \"evil\\x1b[31m\\x0a\\x22\\x00\"",
+                       ValueError);
+  state.back().first = std::string(100'003, 'x');
+  CHECK_THROWS_WITH_AS(layer.load_state_dict(state), doctest::Contains("xx\"… (100003 bytes)"), ValueError);
+  for (int i = 0; i < 1000; ++i) state.emplace_back(std::to_string(i), ones(1));
+  CHECK_THROWS_WITH_AS(layer.load_state_dict(state), doctest::Contains("\"98\", … (1001 in all)"), ValueError);
+}
+
 TEST_CASE("module: load_state_dict counts as a write to what was saved before") {
   nn::Linear layer(2, 2);
   Tensor x = randn({3, 2}).requires_grad_(), loss = sum(layer(x));

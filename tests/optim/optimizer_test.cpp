@@ -305,6 +305,30 @@ TEST_CASE("optimizer: state is converted to the parameter's dtype, except the st
   CHECK(loaded.at("step").item() == 7);
 }
 
+TEST_CASE("optimizer: a count of steps that float32 cannot hold comes back as it was") {
+  Tensor p = golden::parameter();
+  Adam opt({p});
+  step(opt, 0);
+  for (double count : {0x1p24, 0x1p24 + 1, 0x1p53 - 1}) {
+    auto state = opt.state_dict();
+    state.state.at(0).at("step") = scalar(count, DType::Float64);
+    opt.load_state_dict(state);
+    CHECK(opt.state_dict().state.at(0).at("step").item() == count);
+  }
+}
+
+TEST_CASE("optimizer: amsgrad turned on after some steps is taken up where it is loaded, as where it was turned on") {
+  Tensor p = golden::parameter(), q = p.detach().clone().requires_grad_();
+  Adam running({p}), resumed({q});
+  for (std::size_t t = 0; t < 4; ++t) step(running, t);
+  running.param_groups()[0]["amsgrad"] = 1;
+  q = p.detach().clone().requires_grad_();
+  Adam later({q});
+  later.load_state_dict(running.state_dict());
+  for (std::size_t t = 4; t < 8; ++t) step(running, t), step(later, t);
+  CHECK(golden::everything(later) == golden::everything(running));
+}
+
 TEST_CASE("optimizer: a state that does not fit changes nothing") {
   Tensor a = golden::parameter(), b = golden::parameter();
   Adam opt({{.params = {a}}, {.params = {b}}}, {.lr = 0.1});

@@ -53,6 +53,32 @@ TEST_CASE("reduce_lr_on_plateau: a rate changed by hand is taken up, and a later
   CHECK(schedule.get_last_lr() == std::vector{2.0, 0.25});
 }
 
+TEST_CASE(
+    "reduce_lr_on_plateau: a state is loaded whether the later group is there already or comes after the schedule") {
+  for (bool saved_after_step : {false, true})
+    for (bool made_after_group : {false, true}) {
+      SGD opt({golden::parameter()}, {.lr = 8}), resumed({golden::parameter()}, {.lr = 1});
+      ReduceLROnPlateau schedule(opt, {.factor = 0.5, .patience = 0, .min_lr = 0.25});
+      schedule.step(1);
+      opt.add_param_group({{golden::parameter()}});
+      if (saved_after_step) schedule.step(1);
+
+      if (made_after_group) resumed.add_param_group({{golden::parameter()}});
+      ReduceLROnPlateau later(resumed, {.factor = 0.5, .patience = 0, .min_lr = 0.25});
+      if (!made_after_group) resumed.add_param_group({{golden::parameter()}});
+      resumed.load_state_dict(opt.state_dict());
+      later.load_state_dict(schedule.state_dict());
+      schedule.step(1), later.step(1);
+      CHECK(later.state_dict() == schedule.state_dict());
+      CHECK(later.get_last_lr() == (saved_after_step ? std::vector{2.0, 2.0} : std::vector{4.0, 4.0}));
+      auto too_many = schedule.state_dict();
+      too_many["last_lr"].push_back(1);
+      CHECK_RAISES(ValueError, "3 values of 'last_lr', the schedule 2", later.load_state_dict(too_many));
+      too_many["last_lr"].clear();
+      CHECK_RAISES(ValueError, "0 values of 'last_lr', the schedule 2", later.load_state_dict(too_many));
+    }
+}
+
 TEST_CASE("reduce_lr_on_plateau: min_lr as a list has one value a group, and no later group") {
   SGD opt({{.params = {golden::parameter()}}, {.params = {golden::parameter()}}}, {.lr = 1});
   ReduceLROnPlateau schedule(opt, {.factor = 0, .patience = 0, .min_lr = {0.5, 0.25}});

@@ -123,6 +123,17 @@ TEST_CASE("schedules: a run whose rate has gone below 0 can be loaded") {
   CHECK(golden::rate(opt) < 0);
 }
 
+TEST_CASE("schedules: a run whose momentum has come to 0 can be loaded") {
+  Tensor p = golden::parameter();
+  SGD opt({p}, {.lr = 1, .momentum = 0.9, .nesterov = true});
+  CyclicLR schedule(opt, 0.1, 1, {.step_size_up = 3, .base_momentum = 0, .max_momentum = 0.9});
+  for (int t = 0; t < 3; ++t) schedule.step();
+  REQUIRE(opt.param_groups()[0]["momentum"] == 0);
+  opt.load_state_dict(opt.state_dict());
+  CHECK(opt.param_groups()[0]["momentum"] == 0);
+  CHECK(opt.param_groups()[0]["nesterov"] == 1);
+}
+
 TEST_CASE("schedules: a state that does not fit changes nothing") {
   for (const Make& make : kKinds) {
     Run run(make, 0.25), other(make, 0.75);

@@ -1,9 +1,10 @@
 #include <fmt/format.h>
-#include <unroll/io/detail/text.h>
+#include <unroll/core/detail/text.h>
 
+#include <algorithm>
 #include <cstdint>
 
-namespace unroll::io {
+namespace unroll::detail {
 
 bool is_utf8(std::string_view text) noexcept {
   for (std::size_t i = 0; i < text.size();) {
@@ -27,14 +28,20 @@ bool is_utf8(std::string_view text) noexcept {
 }
 
 std::string to_string(Quoted quoted) {
-  const bool utf8 = is_utf8(quoted.bytes);
-  std::string text = "'";
-  for (char c : quoted.bytes) {
+  constexpr std::size_t kMost = 4096;
+  std::size_t shown = std::min(quoted.bytes.size(), kMost);
+  while (shown < quoted.bytes.size() && shown > 0 && (quoted.bytes[shown] & 0xc0) == 0x80) --shown;  // no half letter
+  const std::string_view bytes = quoted.bytes.substr(0, shown);
+  const bool utf8 = is_utf8(bytes);
+  std::string text(1, quoted.mark);
+  for (char c : bytes) {
     const auto byte = static_cast<unsigned char>(c);
-    const bool plain = byte >= 0x80 ? utf8 : byte >= ' ' && byte != 0x7f && c != '\'' && c != '\\';
+    const bool plain = byte >= 0x80 ? utf8 : byte >= ' ' && byte != 0x7f && c != quoted.mark && c != '\\';
     text += plain ? std::string(1, c) : fmt::format("\\x{:02x}", byte);
   }
-  return text + "'";
+  text += quoted.mark;
+  if (shown < quoted.bytes.size()) text += fmt::format("… ({} bytes)", quoted.bytes.size());
+  return text;
 }
 
-}  // namespace unroll::io
+}  // namespace unroll::detail
