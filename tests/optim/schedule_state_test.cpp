@@ -7,6 +7,7 @@
 #include <unroll/optim/cyclic_lr.h>
 #include <unroll/optim/reduce_lr_on_plateau.h>
 #include <unroll/optim/sequential_lr.h>
+#include <unroll/optim/sgd.h>
 
 #include <cmath>
 #include <functional>
