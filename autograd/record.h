@@ -59,12 +59,12 @@ class OpNode final : public Node {
   }
 
  private:
-  template <std::size_t... I, std::size_t... S>
+  template <std::size_t... Input, std::size_t... S>
   [[gnu::always_inline]] OpNode(const char* name, const Arg (&inputs)[N], const std::array<GradSlot*, N>& edges,
-                                const Tensor& y, const SaveList<K>& saves, std::index_sequence<I...>,
+                                const Tensor& y, const SaveList<K>& saves, std::index_sequence<Input...>,
                                 std::index_sequence<S...>, Gradients&&... gradients)
-      : Node(name, std::span(&y, 1), std::max({std::uint64_t{0}, sequence_of(edges[I])...})),
-        edges_{Ref<GradSlot>(edges[I])...}, saved_{saved(*saves.tensors[S], inputs, y)...},
+      : Node(name, std::span(&y, 1), std::max({std::uint64_t{0}, sequence_of(edges[Input])...})),
+        edges_{Ref<GradSlot>(edges[Input])...}, saved_{saved(*saves.tensors[S], inputs, y)...},
         gradients_(std::move(gradients)...) {
     note_where_if_watched();
   }
@@ -80,17 +80,17 @@ class OpNode final : public Node {
     return result;
   }
 
-  template <std::size_t... I>
-  void run(const GradFlow& flow, const Saved& saved, std::index_sequence<I...>) {
-    (run_one<N - 1 - I>(flow, saved), ...);
+  template <std::size_t... Input>
+  void run(const GradFlow& flow, const Saved& saved, std::index_sequence<Input...>) {
+    (run_one<N - 1 - Input>(flow, saved), ...);
   }
-  template <std::size_t I>
+  template <std::size_t Input>
   [[gnu::always_inline]] void run_one(const GradFlow& flow, const Saved& saved) {
-    if (flow.sums[I] == nullptr) return;
-    if constexpr (I == 0 && std::is_same_v<std::tuple_element_t<I, std::tuple<Gradients...>>, Unchanged>)
-      flow.grad_in[I] = std::move(flow.grad_out[0]);
+    if (flow.sums[Input] == nullptr) return;
+    if constexpr (Input == 0 && std::is_same_v<std::tuple_element_t<Input, std::tuple<Gradients...>>, Unchanged>)
+      flow.grad_in[Input] = std::move(flow.grad_out[0]);
     else
-      flow.grad_in[I] = call(std::get<I>(gradients_), flow.grad_out[0], saved);
+      flow.grad_in[Input] = call(std::get<Input>(gradients_), flow.grad_out[0], saved);
   }
   template <class F>
   static Tensor call(const F& f, const Tensor& g, const Saved& saved) {
@@ -151,9 +151,9 @@ template <std::size_t N>
 }
 
 // Not loops but packs: each slot is to be found in a register.
-template <std::size_t N, std::size_t... I>
-[[gnu::always_inline]] inline std::array<GradSlot*, N> edges_of(const Arg (&inputs)[N], std::index_sequence<I...>) {
-  return {edge_of(*inputs[I].tensor)...};
+template <std::size_t N, std::size_t... Input>
+[[gnu::always_inline]] inline std::array<GradSlot*, N> edges_of(const Arg (&inputs)[N], std::index_sequence<Input...>) {
+  return {edge_of(*inputs[Input].tensor)...};
 }
 
 inline bool recording(std::span<const Tensor> inputs) {

@@ -27,8 +27,8 @@ class Shape {
   Shape() noexcept = default;
   Shape(std::initializer_list<std::int64_t> sizes) : Shape(std::span(sizes.begin(), sizes.size())) {}
   /// One dimension, so that `sum(x, -1)` and `zeros(3)` read as in torch. Neither true nor 2.7 is a size.
-  template <SizeLike I>
-  Shape(I size) noexcept : size_(1), local_{static_cast<std::int64_t>(size)} {}
+  template <SizeLike Size>
+  Shape(Size size) noexcept : size_(1), local_{static_cast<std::int64_t>(size)} {}
   explicit Shape(std::span<const std::int64_t> sizes);
   /// `rank` dimensions of `value` each.
   Shape(std::size_t rank, std::int64_t value);

@@ -13,6 +13,9 @@ if [ -n "$missing" ]; then
 fi
 
 flags=$(pkg-config --cflags fmt)
+# In g++'s own dialect C's complex.h makes a macro of I.
+# shellcheck disable=SC2086
+printf '#include <complex.h>\n#include <unroll/unroll.h>\n' | ${CXX:-c++} -std=gnu++20 -I. $flags -fsyntax-only -x c++ -
 # shellcheck disable=SC2016,SC2086
 find unroll -name '*.h' -print0 | xargs -0 -n 1 -P "$(nproc)" sh -c \
   'cxx=$1 flags=$2; echo "#include <$3>" | $cxx -std=c++20 -Wall -Wextra -Woverloaded-virtual -Wnon-virtual-dtor -Werror -I. $flags -fsyntax-only -x c++ -' sh "${CXX:-c++}" "$flags"

@@ -23,6 +23,10 @@ case $way in
     # One line of the README: flags word by word, as the shell of whoever types it would split them.
     eval "${CXX:-c++} -std=c++20 -Wall -Wextra -Werror '$here/main.cpp' -o consumer $(pkg-config --cflags --libs unroll)"
     ./consumer
+    # Folders that are no part of a prefix are named as they were given.
+    cmake "${generator[@]}" -S "$here/../.." -B elsewhere -DUNROLL_BUILD_TESTS=OFF -DUNROLL_BUILD_EXAMPLES=OFF \
+      -DCMAKE_INSTALL_LIBDIR=/a/lib -DCMAKE_INSTALL_INCLUDEDIR=/b/include
+    [ "$(pkg-config --variable=libdir elsewhere/unroll.pc) $(pkg-config --variable=includedir elsewhere/unroll.pc)" = "/a/lib /b/include" ]
     ;;
   fetch_content)
     # The one way here that compiles the whole library again, so it also is the test that the shared library works.
