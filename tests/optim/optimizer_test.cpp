@@ -318,15 +318,15 @@ TEST_CASE("optimizer: a count of steps that float32 cannot hold comes back as it
 }
 
 TEST_CASE("optimizer: amsgrad turned on after some steps is taken up where it is loaded, as where it was turned on") {
-  Tensor p = golden::parameter(), q = p.detach().clone().requires_grad_();
-  Adam running({p}), resumed({q});
+  Tensor p = golden::parameter();
+  Adam running({p});
   for (std::size_t t = 0; t < 4; ++t) step(running, t);
   running.param_groups()[0]["amsgrad"] = 1;
-  q = p.detach().clone().requires_grad_();
-  Adam later({q});
-  later.load_state_dict(running.state_dict());
-  for (std::size_t t = 4; t < 8; ++t) step(running, t), step(later, t);
-  CHECK(golden::everything(later) == golden::everything(running));
+  Tensor q = p.detach().clone().requires_grad_();
+  Adam resumed({q});
+  resumed.load_state_dict(running.state_dict());
+  for (std::size_t t = 4; t < 8; ++t) step(running, t), step(resumed, t);
+  CHECK(golden::everything(resumed) == golden::everything(running));
 }
 
 TEST_CASE("optimizer: a state that does not fit changes nothing") {
